@@ -1,0 +1,172 @@
+"""What may params.yaml say? Typed, frozen and validated at once; every mistake is named, with its key and what was expected."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from pipeline.errors import InputError
+
+PARAMS_FILE = Path("params.yaml")
+Model = Literal["fc", "conv"]
+MODELS: tuple[Model, ...] = ("fc", "conv")
+
+# Which parameters a stage uses, `{model}` standing for fc or conv: the `params:` of its entry in dvc.yaml, and what its
+# record and its MLflow run state.
+USED_BY_STAGE: Mapping[str, tuple[str, ...]] = {
+    "download": ("seed", "data"),
+    "train": ("kl_weight", "likelihood", "latent_dim", "seed", "train", "networks.{model}"),
+    "evaluate": ("seed", "evaluate"),
+    "render": ("seed", "render"),
+}
+
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+
+class Data(Section):
+    source: Literal["cifar10", "folder", "shapes"]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$", max_length=100)]
+    path: str | None
+    url: Annotated[str, Field(pattern=r"^(https|file)://")] | None
+    validation: PositiveInt
+
+    @model_validator(mode="after")
+    def source_has_what_it_needs(self) -> Self:
+        if self.source == "folder" and not self.path:
+            raise ValueError("path: found null, expected a folder or an archive of pictures, because source is folder")
+        if self.source != "folder" and self.path is not None:
+            raise ValueError(f"path: found {self.path!r}, expected null unless source is folder (it is {self.source})")
+        if self.source != "cifar10" and self.url is not None:
+            raise ValueError(f"url: found {self.url!r}, expected null unless source is cifar10 (it is {self.source})")
+        if self.source != "cifar10" and self.name == "cifar10":
+            raise ValueError(f"name: found 'cifar10', expected another name, because source is {self.source}")
+        return self
+
+
+class Train(Section):
+    epochs: PositiveInt
+    batch_size: Annotated[int, Field(ge=2)]
+    learning_rate: Positive
+    warmup_epochs: NonNegative
+    kl_warmup_epochs: NonNegative
+    weight_decay: NonNegative
+    max_grad_norm: Positive
+    horizontal_flips: bool
+
+
+class FullyConnected(Section):
+    hidden: Annotated[list[PositiveInt], Field(min_length=1)]
+
+
+class Convolutional(Section):
+    channels: Annotated[list[PositiveInt], Field(min_length=1, max_length=5)]
+
+
+class Networks(Section):
+    fc: FullyConnected
+    conv: Convolutional
+
+
+class Evaluate(Section):
+    batch_size: PositiveInt
+
+
+class Render(Section):
+    samples: PositiveInt
+    reconstructions: PositiveInt
+    interpolation_steps: Annotated[int, Field(ge=2)]
+    interpolation_rows: PositiveInt
+    traversal_directions: PositiveInt
+
+
+class Run(Section):
+    threads: PositiveInt | None
+
+
+class Params(Section):
+    kl_weight: NonNegative
+    likelihood: Literal["gaussian", "bernoulli"]
+    latent_dim: PositiveInt
+    seed: Annotated[int, Field(ge=0)]
+    data: Data
+    train: Train
+    networks: Networks
+    evaluate: Evaluate
+    render: Render
+    run: Run
+
+
+def load_params(path: Path = PARAMS_FILE) -> Params:
+    """The validated parameters; InputError lists all mistakes, one line each."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); run from the folder that holds dvc.yaml") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: found {type(content).__name__}, expected a mapping of parameters")
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise InputError("\n".join(f"{path}: {_mistake(detail)}" for detail in error.errors())) from None
+
+
+def used_parameters(params: Params, stage: str, model: Model | None = None) -> dict[str, Any]:
+    """The leaves of `params` that a stage uses, by their dotted keys."""
+    prefixes = tuple(key.format(model=model) for key in USED_BY_STAGE[stage])
+    return {
+        key: value
+        for key, value in _leaves(params.model_dump())
+        if any(key == prefix or key.startswith(prefix + ".") for prefix in prefixes)
+    }
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _known_keys(section: type[Section] = Params, prefix: str = "") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        yield prefix + name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from _known_keys(field.annotation, f"{prefix}{name}.")
+
+
+def _mistake(detail: ErrorDetails) -> str:
+    key = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(key, _known_keys(), n=1, cutoff=0.5)
+        return f"{key}: unknown key" + (f"; the nearest known one is {near[0]}" if near else "")
+    if detail["type"] == "missing":
+        return f"{key}: missing; expected a value (the committed params.yaml shows one)"
+    if detail["type"] == "value_error":  # ours, which begins with the key's last part
+        return f"{key}.{detail['ctx']['error']}"
+    expected = detail["msg"].replace("Input should be ", "").replace("String should", "text that should")
+    line = f"{key}: found {detail['input']!r}, expected {expected}"
+    if isinstance(detail["input"], str) and _is_number(detail["input"]):
+        line += f"; YAML reads {detail['input']} as text, write {float(detail['input']):.15g}"
+    return line
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False

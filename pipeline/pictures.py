@@ -1,0 +1,96 @@
+"""How are a user's own pictures read? From a folder or an archive with train/<class>/* and test/<class>/*."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from pipeline.errors import InputError
+
+SIDE = 32
+LAYOUT = "train/<class>/<picture> and test/<class>/<picture>"
+
+Array = np.ndarray[Any, Any]
+
+
+class Pictures(NamedTuple):
+    """uint8 images [N, 3, 32, 32] and int64 labels [N] of each split, and the class names that the labels count."""
+
+    splits: dict[str, tuple[Array, Array]]
+    classes: list[str]
+
+
+def read_pictures(path: Path) -> Pictures:
+    """All pictures below `path`, ordered by name; an archive is read member by member in memory, never extracted."""
+    pixels: dict[tuple[str, str, str], Array] = {}
+    for name, content in _files(path):
+        place = _place(name)
+        if place is not None:
+            pixels[place] = _decode(content, f"{path}: {name}")
+    classes = sorted({class_name for _, class_name, _ in pixels})
+    for split in ("train", "test"):
+        found = {class_name for where, class_name, _ in pixels if where == split}
+        if not found:
+            raise InputError(f"{path}: found no pictures under {split}/<class>/, expected {LAYOUT}")
+        if missing := sorted(set(classes) - found):
+            raise InputError(f"{path}: found no pictures under {split}/{missing[0]}/, expected every class in both splits")
+    splits = {}
+    for split in ("train", "test"):
+        places = sorted(place for place in pixels if place[0] == split)
+        labels = np.array([classes.index(class_name) for _, class_name, _ in places], dtype=np.int64)
+        splits[split] = np.stack([pixels[place] for place in places]), labels
+    return Pictures(splits, classes)
+
+
+def _files(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Name (with forward slashes) and content of each file."""
+    if path.is_dir():
+        for file in sorted(path.rglob("*")):
+            if file.is_file():
+                yield file.relative_to(path).as_posix(), file.read_bytes()
+    elif not path.exists():
+        raise InputError(f"data.path: found {path}, which does not exist; expected a folder or an archive with {LAYOUT}")
+    elif zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                if not info.is_dir():
+                    yield info.filename, archive.read(info)
+    elif tarfile.is_tarfile(path):
+        try:
+            with tarfile.open(path) as tar:
+                for member in tar:
+                    if member.isfile() and (file_object := tar.extractfile(member)):
+                        yield member.name, file_object.read()
+        except (tarfile.TarError, EOFError, OSError) as error:
+            raise InputError(f"{path}: damaged archive ({error}); expected a whole .tar.* or .zip file") from None
+    else:
+        raise InputError(f"data.path: found {path}, which is neither a folder nor a .tar.* or .zip archive")
+
+
+def _place(name: str) -> tuple[str, str, str] | None:
+    """(split, class, file) of a picture's path, under any leading folders; None for hidden and other files."""
+    parts = PurePosixPath(name).parts
+    if len(parts) < 3 or any(part.startswith((".", "__MACOSX")) for part in parts if part != "."):
+        return None
+    split, class_name, file = parts[-3:]
+    return (split, class_name, file) if split in ("train", "test") else None
+
+
+def _decode(content: bytes, where: str) -> Array:
+    """uint8 [3, 32, 32] of any picture that Pillow reads, resized when it has another size."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            rgb = image.convert("RGB")
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
+        raise InputError(f"{where}: is no picture that Pillow reads ({reason}); remove or replace it") from None
+    if rgb.size != (SIDE, SIDE):
+        rgb = rgb.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return np.asarray(rgb).transpose(2, 0, 1)

@@ -1,0 +1,85 @@
+"""What did a stage do? Its record, a file in git from which its MLflow run can be told or rebuilt."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+from pipeline import lineage, storage
+from pipeline.errors import InputError
+from pipeline.params import Model
+
+VERSIONS = ("torch", "torchvision", "numpy", "dvc", "mlflow")
+
+
+@dataclass
+class Record:
+    """One execution of a stage; times are UTC, hashes hexadecimal, metrics by their MLflow keys."""
+
+    stage: str  # as DVC calls it: train@fc
+    parameters: Mapping[str, Any]  # those that the stage uses, by dotted key
+    data_name: str
+    data_md5: str | None = None
+    weights_md5: dict[str, str] = field(default_factory=dict)  # by model: the weights that were trained, or used
+    trained_with: Mapping[str, Any] = field(default_factory=dict)  # parameters in the header of those weights
+    history: list[dict[str, float]] = field(default_factory=list)  # per epoch
+    metrics: dict[str, float] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)  # md5 by path
+    outputs: dict[str, dict[str, str]] = field(default_factory=dict)  # md5 and sha256 by path
+    run_id: str | None = None  # the MLflow run that was written while training
+    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    seconds: float = 0.0
+    commit: str | None = None
+    dirty: bool | None = None
+    experiment: str | None = field(default_factory=lambda: os.environ.get("DVC_EXP_NAME"))
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._start = time.monotonic()
+        if self.commit is None:
+            self.commit, self.dirty = lineage.commit()
+
+    @property
+    def model(self) -> Model | None:
+        name = self.stage.partition("@")[2]
+        return name if name in ("fc", "conv") else None  # type: ignore[return-value]
+
+    @property
+    def path(self) -> Path:
+        return record_path(self.stage)
+
+    def save(self, inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
+        """Complete the record with the hashes of what was read and written, and write it."""
+        self.inputs = {path.as_posix(): lineage.md5(path) for path in inputs}
+        self.outputs = {
+            path.as_posix(): {"md5": lineage.md5(path), "sha256": lineage.sha256(path)} for path in outputs
+        }
+        self.environment |= {"python": platform.python_version(), "platform": platform.platform()}
+        self.environment |= {name: version(name) for name in VERSIONS}
+        self.seconds = round(time.monotonic() - self._start, 3)
+        # A list of one: DVC restores metrics from its run cache, but would show every mapping in them as columns.
+        storage.save_json(self.path, [asdict(self)])
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        try:
+            (content,) = storage.load_json(path)
+            return cls(**content)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path}: is not a record of a stage ({error}); delete it and run dvc repro") from None
+
+
+def record_path(stage: str) -> Path:
+    return storage.RUNS / f"{stage}.json"
+
+
+def load_records(folder: Path) -> list[Record]:
+    """All records of a folder, in the order of their stages' names."""
+    return [Record.load(path) for path in sorted(folder.glob("*.json"))]

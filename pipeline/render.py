@@ -1,0 +1,105 @@
+"""What do the models show? Every figure of the report, each carrying in its PNG what it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from pipeline import lineage, storage, tracking
+from pipeline.command import plain_command
+from pipeline.hardware import prepare
+from pipeline.params import MODELS, Render, load_params, used_parameters
+from pipeline.records import Record
+from pipeline.vae import figures
+from pipeline.vae.evaluation import decode, interpolate, posterior_means, principal_traversal, prior_noise
+from pipeline.weights import Trained, load_trained
+
+WALK_STEPS = 10  # of the assignment's z = A * 1, A from 0 to 1
+
+
+def main() -> None:
+    params = load_params()
+    device = prepare(params.run.threads)
+    arrays, data = storage.load_tensors(storage.IMAGES, ("test_images",))
+    test = torch.from_numpy(arrays["test_images"]).to(device)
+    models = [load_trained(model, device) for model in MODELS]
+    curves = {model: storage.load_table(storage.CURVES / f"{model}.csv") for model in MODELS}
+    dimensions = {model: storage.load_table(storage.CURVES / f"{model}_dimensions.csv") for model in MODELS}
+    record = Record(
+        "render", used_parameters(params, "render"), data["name"], lineage.md5(storage.IMAGES),
+        weights_md5={trained.model: trained.md5 for trained in models},
+        trained_with={trained.model: trained.parameters for trained in models},
+    )  # fmt: skip
+
+    both = f"{data['name']}, {_shared_kl_weight(models)}"
+    drawn = dict(pictures(models, test, params.render, params.seed))
+    drawn["training_curves"] = figures.training_curves(f"Training on {both}", curves)
+    rates = {model: columns["rate"] for model, columns in dimensions.items()}
+    drawn["rate_per_dimension"] = figures.rate_per_dimension(f"Rate of each latent dimension, {both}", rates)
+
+    paths = []
+    for name, figure in drawn.items():
+        shown = [trained for trained in models if not name.startswith(("fc_", "conv_")) or name.startswith(trained.model)]
+        text = lineage.figure_text(
+            record.data_md5 or "", {trained.model: trained.md5 for trained in shown}, record.parameters
+        )
+        paths.append(storage.FIGURES / f"{name}.png")
+        storage.save_figure(paths[-1], figure, text)
+    curve_files = [storage.CURVES / f"{model}{kind}.csv" for model in MODELS for kind in ("", "_dimensions")]
+    record.save([storage.IMAGES, *(storage.weights_path(model) for model in MODELS), *curve_files], paths)
+    tracking.sync()
+    print(f"{len(paths)} figures in {storage.FIGURES}/")
+
+
+def pictures(models: list[Trained], test: Tensor, settings: Render, seed: int) -> Iterator[tuple[str, Figure]]:
+    """The figures that show decoded pictures, by name; test is uint8 [N, 3, 32, 32]."""
+    data = models[0].data_name
+    both = f"{data}, {_shared_kl_weight(models)}"
+    for trained in models:
+        noise = prior_noise(trained.vae, settings.samples, seed)
+        yield f"{trained.model}_samples", figures.samples(f"Prior samples: {trained.title}, {data}", decode(trained.vae, noise))
+
+    shown = test[: settings.reconstructions]
+    rows = [("test pictures", shown.cpu())]
+    rows += [(trained.model, decode(trained.vae, posterior_means(trained.vae, shown))) for trained in models]
+    yield "reconstructions", figures.rows_of_pictures(f"Reconstructions of the posterior mean: {both}", rows)
+
+    count = settings.interpolation_rows
+    rows = []
+    for trained in models:
+        prior = prior_noise(trained.vae, 2 * count, seed)
+        encoded = posterior_means(trained.vae, test[: 2 * count])
+        for kind, ends in (("prior draws", prior), ("test pictures", encoded)):
+            lines = interpolate(ends[:count], ends[count:], settings.interpolation_steps)
+            rows += [(f"{trained.model}\n{kind}", decode(trained.vae, line)) for line in lines]
+    yield "interpolation", figures.rows_of_pictures(f"Interpolation between two latents: {both}", rows)
+
+    rows = []
+    for trained in models:
+        walk = torch.linspace(0, 1, WALK_STEPS).view(-1, 1) * torch.ones(1, trained.vae.architecture.latent_dim)
+        rows.append((f"{trained.model}\nz = A·1", decode(trained.vae, walk)))
+        traversal = principal_traversal(posterior_means(trained.vae, test), settings.traversal_directions, WALK_STEPS)
+        rows += [
+            (f"{trained.model}\ndirection {number}\n{share:.0%} of variance", decode(trained.vae, line))
+            for number, (line, share) in enumerate(
+                zip(traversal.latents, traversal.variance_shares.tolist(), strict=True), start=1
+            )
+        ]
+    title = (
+        f"Walks through latent space: {both}\n"
+        "z = A·1: A from 0 (left) to 1 (right); directions: from -3 to 3 deviations of the posterior means"
+    )
+    yield "latent_space", figures.rows_of_pictures(title, rows)
+
+
+def _shared_kl_weight(models: list[Trained]) -> str:
+    """kl_weight once where the models share it, else for each."""
+    weights = {f"kl_weight {trained.parameters['kl_weight']:g}" for trained in models}
+    return weights.pop() if len(weights) == 1 else ", ".join(trained.title for trained in models)
+
+
+if __name__ == "__main__":
+    plain_command(main)

@@ -1,0 +1,120 @@
+"""Which formats do the files have? Every one is written here, atomically, and read here."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+Row = Mapping[str, Any]
+
+IMAGES = Path("data/images.safetensors")
+REPORTS = Path("reports")
+METRICS, CURVES, FIGURES, RUNS = (REPORTS / name for name in ("metrics", "curves", "figures", "runs"))
+
+
+def weights_path(model: str) -> Path:
+    return Path("models", model, "weights.safetensors")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` that becomes `path` when the block ends well, and is removed when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial{path.suffix}")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def save_tensors(path: Path, arrays: Arrays, header: Mapping[str, Any]) -> None:
+    """A safetensors file; `header` is JSON under one metadata key, since several keys have no fixed order."""
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    with replacing(path) as partial:
+        save_file(contiguous, partial, metadata={"header": json.dumps(header, sort_keys=True)})
+
+
+def load_tensors(path: Path, prefixes: tuple[str, ...] = ("",)) -> tuple[Arrays, dict[str, Any]]:
+    """The arrays whose names start with one of `prefixes`, and the header; InputError for a truncated or foreign file."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if "header" not in metadata:
+                raise InputError(f"{path}: found a safetensors file of another program, expected one of this pipeline's")
+            names = [name for name in file.keys() if name.startswith(prefixes)]  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in names}, json.loads(metadata["header"])
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file, expected the output of an earlier stage; run dvc repro") from None
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise InputError(
+            f"{path}: truncated or no safetensors file ({error}); delete it and run dvc repro"
+        ) from None
+
+
+def save_json(path: Path, content: object) -> None:
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def load_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file, expected the output of an earlier stage; run dvc repro") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: is not readable JSON ({error}); delete it and run dvc repro") from None
+
+
+def save_table(path: Path, rows: Sequence[Row]) -> None:
+    """A CSV file with a header; floats are written with every digit that tells them apart."""
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def load_table(path: Path) -> dict[str, list[float]]:
+    """The columns of a CSV file written by `save_table`, as numbers."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        return {name: [float(row[name]) for row in rows] for name in rows[0]}
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file, expected the output of an earlier stage; run dvc repro") from None
+    except (OSError, ValueError, IndexError, TypeError) as error:
+        raise InputError(f"{path}: is not a table of numbers ({error}); delete it and run dvc repro") from None
+
+
+def save_figure(path: Path, figure: Figure, text: Mapping[str, str]) -> None:
+    """A PNG with `text` as its text chunks; without date and software version, so equal figures are equal bytes."""
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png", metadata={"Software": None, **text})
+
+
+def load_figure_text(path: Path) -> dict[str, str]:
+    """The text chunks of a PNG."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return {str(key): str(value) for key, value in image.info.items() if isinstance(value, str)}
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file, expected a figure that render made") from None
+    except (OSError, UnidentifiedImageError) as error:
+        raise InputError(f"{path}: is no PNG picture ({error})") from None

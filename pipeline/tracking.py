@@ -1,0 +1,270 @@
+"""How do results reach MLflow? Live while training, best effort; then `sync` makes the store equal to the records."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from pipeline import lineage, storage
+from pipeline.records import Record, load_records
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+import mlflow
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+if TYPE_CHECKING:
+    import numpy as np
+
+ARTIFACTS = "mlartifacts"
+DATABASE = "mlflow.db"
+DESCRIPTION = (
+    "Fully connected and convolutional VAEs on {name}. Select runs and choose Compare, or open the Chart view: "
+    "metrics have equal names for both models; samples and reconstructions have a slider over epochs."
+)
+
+
+def store_uri() -> str:
+    """MLFLOW_TRACKING_URI when set, else an SQLite database at the root of the main checkout."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{lineage.main_checkout() / DATABASE}"
+
+
+def open_store() -> MlflowClient:
+    """A client of the store, which is created when it does not exist yet."""
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    if "MLFLOW_TRACKING_URI" not in os.environ:
+        _create_database(lineage.main_checkout() / DATABASE)
+    mlflow.set_tracking_uri(store_uri())
+    return MlflowClient(store_uri())
+
+
+def _create_database(path: Path) -> None:
+    """Create the database beside its place and link it there: several processes at once cannot see half of it."""
+    if path.exists():
+        return
+    private = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    MlflowClient(f"sqlite:///{private}").search_experiments(max_results=1)  # runs MLflow's migrations
+    with contextlib.closing(sqlite3.connect(private)) as database:
+        database.execute("PRAGMA journal_mode=wal")  # readers and several writers do not block each other
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with contextlib.suppress(FileExistsError):
+        os.link(private, path)
+    for leftover in path.parent.glob(f"{private.name}*"):
+        leftover.unlink()
+
+
+def experiment_id(client: MlflowClient, name: str) -> str:
+    """The experiment of that name, created on first use."""
+    if experiment := client.get_experiment_by_name(name):
+        return str(experiment.experiment_id)
+    local = "MLFLOW_TRACKING_URI" not in os.environ
+    location = (lineage.main_checkout() / ARTIFACTS / quote(name)).as_uri() if local else None
+    try:
+        created = client.create_experiment(name, artifact_location=location)
+        client.set_experiment_tag(created, "mlflow.note.content", DESCRIPTION.format(name=name))
+        return str(created)
+    except MlflowException:  # another process was faster
+        if experiment := client.get_experiment_by_name(name):
+            return str(experiment.experiment_id)
+        raise
+
+
+class LiveRun:
+    """The MLflow run of a training under way. What cannot be logged now is left to `sync`, with one warning."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+        self._client: MlflowClient | None = None
+        with self._best_effort():
+            client = open_store()
+            record.run_id = _create_run(client, record).info.run_id
+            self._client = client
+
+    def log_epoch(self, metrics: Mapping[str, float], pictures: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Metrics and pictures [H, W, 3] uint8 of an epoch, at that step."""
+        with self._best_effort():
+            if self._client and self._record.run_id:
+                _log_history(self._client, self._record.run_id, [metrics])
+                for key, picture in pictures.items():
+                    self._client.log_image(self._record.run_id, picture, key=key, step=int(metrics["epoch"]))
+
+    def end(self, status: str, reason: str) -> None:
+        with self._best_effort():
+            if self._client and self._record.run_id:
+                self._client.set_tag(self._record.run_id, "status.reason", reason[:500])
+                self._client.set_terminated(self._record.run_id, status)
+
+    @contextlib.contextmanager
+    def _best_effort(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if self._client is not None or self._record.run_id is None:
+                _warn(f"MLflow cannot be reached, training goes on; `make ui` catches up later: {_one_line(error)}")
+            self._client = None
+
+
+@contextlib.contextmanager
+def live_run(record: Record) -> Iterator[LiveRun]:
+    """A run that stays open for `sync` to finish when the block ends well, and else ends with its reason."""
+    run = LiveRun(record)
+    try:
+        yield run
+    except (KeyboardInterrupt, SystemExit) as stop:
+        run.end("KILLED", f"{type(stop).__name__} {stop}".strip())
+        raise
+    except BaseException as error:
+        run.end("FAILED", _one_line(error))
+        raise
+
+
+def sync(folder: Path = storage.RUNS) -> None:
+    """Make the store tell what the records of `folder` tell; what it tells already is left as it is. Best effort."""
+    try:
+        records = load_records(folder)
+        client = open_store()
+        for trained in records:
+            if trained.stage.startswith("train@"):
+                for run in _finished_runs(client, trained, folder):
+                    _add_results(client, run, trained, records, folder)
+    except (MlflowException, OSError, sqlite3.Error) as error:
+        _warn(f"MLflow cannot be reached, the records are kept; `make ui` catches up later: {_one_line(error)}")
+
+
+def _finished_runs(client: MlflowClient, trained: Record, folder: Path) -> Sequence[Run]:
+    """All runs with the weights of a training record, its own among them: finished now, or rebuilt when lost."""
+    assert trained.model is not None
+    weights_md5 = trained.weights_md5[trained.model]
+    experiment = experiment_id(client, trained.data_name)
+    same_weights = client.search_runs([experiment], f"tags.`weights.md5` = '{weights_md5}'")
+    if any(trained.run_id in (run.info.run_id, run.data.tags.get("restored_from")) for run in same_weights):
+        return same_weights
+    try:
+        run = client.get_run(trained.run_id or "")
+    except MlflowException:
+        run = _create_run(client, trained, restored_from=trained.run_id)
+    run_id = run.info.run_id
+    logged = int(max((metric.step for metric in client.get_metric_history(run_id, "train/elbo")), default=0))
+    _log_history(client, run_id, [row for row in trained.history if row["epoch"] > logged], _milliseconds(trained))
+    for path in (storage.weights_path(trained.model), storage.CURVES / f"{trained.model}.csv"):
+        local = folder.parent.parent / path
+        if local.exists() and lineage.sha256(local) == trained.outputs[path.as_posix()]["sha256"]:
+            client.log_artifact(run_id, str(local))
+    client.set_tag(run_id, "weights.md5", weights_md5)
+    client.set_terminated(run_id, "FINISHED", end_time=_milliseconds(trained, trained.seconds))
+    return [*same_weights, client.get_run(run_id)]
+
+
+def _add_results(client: MlflowClient, run: Run, trained: Record, records: Iterable[Record], folder: Path) -> None:
+    """Evaluation and figures of the weights that `trained` made, on one of their runs."""
+    assert trained.model is not None
+    weights_md5 = trained.weights_md5[trained.model]
+    for record in records:
+        if record is trained or record.weights_md5.get(trained.model) != weights_md5:
+            continue
+        changed = {key: value for key, value in record.metrics.items() if run.data.metrics.get(key) != value}
+        if changed:
+            now = _milliseconds(record, record.seconds)
+            step = len(trained.history)
+            client.log_batch(run.info.run_id, [Metric(key, value, now, step) for key, value in changed.items()])
+        for path, hashes in record.outputs.items():
+            figure = Path(path)
+            owner, _, name = figure.stem.partition("_")
+            if figure.suffix != ".png" or (owner in ("fc", "conv") and owner != trained.model):
+                continue
+            artifact = f"{name if owner == trained.model else figure.stem}.png"  # one name for both models
+            tag = f"figure.{artifact}.sha256"
+            local = folder.parent / figure.relative_to(storage.REPORTS)
+            if run.data.tags.get(tag) != hashes["sha256"] and local.exists():
+                _log_artifact_as(client, run.info.run_id, local, artifact)
+                client.set_tag(run.info.run_id, tag, hashes["sha256"])
+
+
+def _create_run(client: MlflowClient, record: Record, restored_from: str | None = None) -> Run:
+    kl_weight = f"{record.parameters['kl_weight']:g}"
+    tags = {
+        "model": str(record.model),
+        "dvc.stage": record.stage,
+        "dvc.exp": record.experiment or "",
+        "data.name": record.data_name,
+        "data.md5": record.data_md5 or "",
+        "git.commit": record.commit or "",
+        "git.dirty": str(record.dirty),
+        "mlflow.source.name": f"python -m pipeline.train {record.model}",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.note.content": f"{record.model} VAE on {record.data_name}, kl_weight {kl_weight}, "
+        f"{record.parameters['likelihood']} likelihood; made by DVC stage {record.stage}.",
+    }
+    if restored_from:
+        tags["restored_from"] = restored_from
+    run = client.create_run(
+        experiment_id(client, record.data_name),
+        start_time=_milliseconds(record),
+        tags={key: value for key, value in tags.items() if value},
+        run_name=" ".join(part for part in (record.model, f"kl={kl_weight}", record.experiment) if part),
+    )
+    parameters = {"model": record.model, **record.parameters}
+    client.log_batch(run.info.run_id, params=[Param(key, str(value)) for key, value in parameters.items()])
+    dataset = Dataset(record.data_name, record.data_md5 or "", "local", '{"uri": "data/images.safetensors"}')
+    client.log_inputs(run.info.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+    return run
+
+
+def _log_history(
+    client: MlflowClient, run_id: str, rows: Sequence[Mapping[str, float]], timestamp: int | None = None
+) -> None:
+    for row in rows:
+        now = timestamp if timestamp is not None else _now()
+        step = int(row["epoch"])
+        client.log_batch(run_id, [Metric(key, float(value), now, step) for key, value in row.items() if key != "epoch"])
+
+
+def _log_artifact_as(client: MlflowClient, run_id: str, path: Path, name: str) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        renamed = Path(folder, name)
+        renamed.write_bytes(path.read_bytes())
+        client.log_artifact(run_id, str(renamed))
+
+
+def comparison_path(client: MlflowClient, name: str) -> str:
+    """The page of the MLflow UI that compares the newest run of each model of an experiment."""
+    experiment = experiment_id(client, name)
+    return f"#/experiments/{experiment}/runs?compareRunsMode=CHART"
+
+
+def newest_experiment(client: MlflowClient) -> str | None:
+    """Name of the experiment with the newest run."""
+    experiments = {experiment.experiment_id: experiment.name for experiment in client.search_experiments()}
+    runs = client.search_runs(list(experiments), order_by=["attributes.start_time DESC"], max_results=1)
+    return str(experiments[runs[0].info.experiment_id]) if runs else None
+
+
+def _milliseconds(record: Record, later: float = 0.0) -> int:
+    return int((datetime.fromisoformat(record.started).timestamp() + later) * 1000)
+
+
+def _now() -> int:
+    return int(datetime.now().timestamp() * 1000)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+

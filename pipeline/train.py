@@ -1,0 +1,81 @@
+"""How does a model come to be? Train one VAE on the prepared pictures, watched live in MLflow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torchvision.utils import make_grid
+from tqdm import tqdm
+
+from pipeline import lineage, storage, tracking
+from pipeline.command import model_command
+from pipeline.errors import InputError
+from pipeline.hardware import prepare
+from pipeline.params import Model, Params, load_params, used_parameters
+from pipeline.records import Record
+from pipeline.vae.fitting import fit
+from pipeline.vae.images import generator, to_float, to_uint8
+from pipeline.vae.networks import VAE, Architecture, build_vae
+from pipeline.weights import save_trained
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PREVIEWS = 16  # pictures in each of the grids that MLflow shows with a slider over epochs
+
+
+def main(model: Model) -> None:
+    params = load_params()
+    device = prepare(params.run.threads)
+    arrays, data = storage.load_tensors(storage.IMAGES, ("train_images", "validation_images"))
+    train, validation = (torch.from_numpy(arrays[name]).to(device) for name in ("train_images", "validation_images"))
+    if len(train) < params.train.batch_size:
+        raise InputError(
+            f"{storage.IMAGES}: found {len(train)} training pictures, expected at least one batch of "
+            f"{params.train.batch_size} (train.batch_size)"
+        )
+    record = Record(f"train@{model}", used_parameters(params, "train", model), data["name"], lineage.md5(storage.IMAGES))
+    record.environment = {"device": device.type, "threads": str(torch.get_num_threads())}
+    vae = build_vae(architecture(params, model), params.seed).to(device)
+
+    with (
+        tracking.live_run(record) as run,
+        tqdm(total=params.train.epochs * len(train), desc=model, unit=" pictures", unit_scale=True, disable=None) as bar,
+    ):
+        for metrics in fit(vae, train, validation, params.train, params.kl_weight, params.seed, bar.update):
+            record.history.append(metrics)
+            run.log_epoch(metrics, previews(vae, validation))
+            bar.set_postfix(epoch=metrics["epoch"], elbo=f"{metrics['validation/elbo']:.1f}")
+
+        assert record.data_md5 is not None
+        save_trained(vae, data["name"], record.data_md5, dict(record.parameters))
+        weights, curves = storage.weights_path(model), storage.CURVES / f"{model}.csv"
+        storage.save_table(curves, record.history)
+        record.weights_md5 = {model: lineage.md5(weights)}
+        record.trained_with = record.parameters
+        record.save(inputs=[storage.IMAGES], outputs=[weights, curves])
+    tracking.sync()
+
+
+def architecture(params: Params, model: Model) -> Architecture:
+    sizes = params.networks.fc.hidden if model == "fc" else params.networks.conv.channels
+    return Architecture(model, tuple(sizes), params.latent_dim, params.likelihood)
+
+
+@torch.no_grad()
+def previews(vae: VAE, validation: torch.Tensor) -> dict[str, np.ndarray[Any, Any]]:
+    """Grids [H, W, 3] uint8: the same prior draws every epoch, and validation pictures above their reconstructions."""
+    vae.eval()
+    noise = torch.randn(PREVIEWS, vae.architecture.latent_dim, generator=generator(0, "previews"))
+    pictures = to_float(validation[: PREVIEWS // 2])
+    samples = vae.decode(noise.to(pictures.device)).mean
+    reconstructions = torch.cat([pictures, vae.decode(vae.encode(pictures).mean).mean])
+    return {
+        name: make_grid(to_uint8(images).cpu(), nrow=PREVIEWS // 2, padding=1).permute(1, 2, 0).numpy()
+        for name, images in (("samples", samples), ("reconstructions", reconstructions))
+    }
+
+
+if __name__ == "__main__":
+    model_command(main)

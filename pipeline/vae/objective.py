@@ -1,0 +1,78 @@
+"""What does a VAE maximise? The bound and its terms, each per image and in nats.
+
+elbo = -(rate + distortion) <= log p(x) (Kingma & Welling 2014); rate and distortion after Alemi et al. 2018.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline.vae.distributions import DiagonalGaussian, Likelihood
+from pipeline.vae.images import DIMENSIONS
+from pipeline.vae.networks import VAE
+
+
+def rate_per_dimension(posterior: DiagonalGaussian) -> Tensor:
+    """KL(q(z_i|x) || N(0, 1)) of each latent dimension, nats, [B, latent_dim]; Kingma & Welling 2014, appendix B."""
+    return 0.5 * (posterior.mean**2 + (2 * posterior.log_std).exp() - 1) - posterior.log_std
+
+
+def rate(posterior: DiagonalGaussian) -> Tensor:
+    """KL(q(z|x) || p(z)), nats per image, [B], >= 0."""
+    return rate_per_dimension(posterior).sum(1)
+
+
+def distortion(likelihood: Likelihood, images: Tensor) -> Tensor:
+    """-log p(x|z) at the latents that `likelihood` was decoded from, constants included, nats per image, [B]."""
+    return -likelihood.log_prob(images)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The terms of the bound for one batch, nats per image, each [B], from one posterior draw per image."""
+
+    rate: Tensor
+    distortion: Tensor
+
+    @property
+    def elbo(self) -> Tensor:
+        """-(rate + distortion), the bound on log p(x): higher is better; never contains kl_weight."""
+        return -(self.rate + self.distortion)
+
+    def loss(self, kl_weight: float) -> Tensor:
+        """What training minimises, a scalar, nats per image; kl_weight = 1 gives the mean of -elbo."""
+        return (self.distortion + kl_weight * self.rate).mean()
+
+
+def bound_terms(vae: VAE, images: Tensor, noise: Tensor) -> Terms:
+    """Terms of images [B, 3, 32, 32] in 0..1, with latents drawn by noise [B, latent_dim] from N(0, I)."""
+    posterior = vae.encode(images)
+    likelihood = vae.decode(posterior.sample(noise))
+    return Terms(rate(posterior), distortion(likelihood, images))
+
+
+def importance_weighted_elbo(vae: VAE, images: Tensor, noise: Tensor) -> Tensor:
+    """The K-sample bound log mean_k p(x, z_k) / q(z_k|x), nats per image, [B]; Burda et al. 2016, eq. 8.
+
+    noise [K, B, latent_dim] from N(0, I). K = 1 is an unbiased draw of the elbo; the bound tightens as K grows.
+    """
+    posterior = vae.encode(images)
+    log_weights = []
+    for eps in noise:
+        latents = posterior.sample(eps)
+        log_prior_over_posterior = (0.5 * (eps**2 - latents**2) + posterior.log_std).sum(1)
+        log_weights.append(vae.decode(latents).log_prob(images) + log_prior_over_posterior)
+    return torch.logsumexp(torch.stack(log_weights), dim=0) - math.log(len(noise))
+
+
+def bits_per_dim(elbo: float) -> float:
+    """Bits per colour value of a picture whose elbo is in nats per image: -elbo / (3072 ln 2).
+
+    >>> round(bits_per_dim(-3072 * math.log(256)), 6)  # 256 equally likely levels
+    8.0
+    """
+    return -elbo / (DIMENSIONS * math.log(2))
