@@ -45,7 +45,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def save_tensors(path: Path, arrays: Arrays, header: Mapping[str, Any]) -> None:
     """A safetensors file; `header` is JSON under one metadata key, since several keys have no fixed order."""
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     with replacing(path) as partial:
         save_file(contiguous, partial, metadata={"header": json.dumps(header, sort_keys=True)})
 
