@@ -32,7 +32,7 @@ def main(model: Model) -> None:
     means |= {"parameters": parameter_count(trained.vae), "multiply_adds": multiply_adds(trained.vae)}
 
     metrics, dimensions = storage.METRICS / f"{model}.json", storage.CURVES / f"{model}_dimensions.csv"
-    storage.save_json(metrics, means | {"standard_error": errors})
+    storage.save_json(metrics, means)
     ranked = evaluation.dimension_rates.argsort(descending=True).tolist()
     storage.save_table(
         dimensions,

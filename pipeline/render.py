@@ -65,34 +65,41 @@ def pictures(models: list[Trained], test: Tensor, settings: Render, seed: int) -
     shown = test[: settings.reconstructions]
     rows = [("test pictures", shown.cpu())]
     rows += [(trained.model, decode(trained.vae, posterior_means(trained.vae, shown))) for trained in models]
-    yield "reconstructions", figures.rows_of_pictures(f"Reconstructions of the posterior mean: {both}", rows)
+    yield "reconstructions", figures.rows_of_pictures(f"Reconstructions of the posterior mean: {both}", {"": rows})
 
-    count = settings.interpolation_rows
-    rows = []
-    for trained in models:
-        prior = prior_noise(trained.vae, 2 * count, seed)
-        encoded = posterior_means(trained.vae, test[: 2 * count])
-        for kind, ends in (("prior draws", prior), ("test pictures", encoded)):
-            lines = interpolate(ends[:count], ends[count:], settings.interpolation_steps)
-            rows += [(f"{trained.model}\n{kind}", decode(trained.vae, line)) for line in lines]
-    yield "interpolation", figures.rows_of_pictures(f"Interpolation between two latents: {both}", rows)
+    panels = {trained.model: interpolations(trained, test, settings, seed) for trained in models}
+    yield "interpolation", figures.rows_of_pictures(f"Interpolation between two latents: {both}", panels)
 
-    rows = []
-    for trained in models:
-        walk = torch.linspace(0, 1, WALK_STEPS).view(-1, 1) * torch.ones(1, trained.vae.architecture.latent_dim)
-        rows.append((f"{trained.model}\nz = A·1", decode(trained.vae, walk)))
-        traversal = principal_traversal(posterior_means(trained.vae, test), settings.traversal_directions, WALK_STEPS)
-        rows += [
-            (f"{trained.model}\ndirection {number}\n{share:.0%} of variance", decode(trained.vae, line))
-            for number, (line, share) in enumerate(
-                zip(traversal.latents, traversal.variance_shares.tolist(), strict=True), start=1
-            )
-        ]
+    panels = {trained.model: walks(trained, test, settings.traversal_directions) for trained in models}
     title = (
         f"Walks through latent space: {both}\n"
         "z = A·1: A from 0 (left) to 1 (right); directions: from -3 to 3 deviations of the posterior means"
     )
-    yield "latent_space", figures.rows_of_pictures(title, rows)
+    yield "latent_space", figures.rows_of_pictures(title, panels)
+
+
+def interpolations(trained: Trained, test: Tensor, settings: Render, seed: int) -> list[tuple[str, Tensor]]:
+    """Rows of pictures on straight lines between two prior draws, as in the assignment, and between two test pictures."""
+    count = settings.interpolation_rows
+    rows = []
+    for kind, ends in (
+        ("prior draws", prior_noise(trained.vae, 2 * count, seed)),
+        ("test pictures", posterior_means(trained.vae, test[: 2 * count])),
+    ):
+        lines = interpolate(ends[:count], ends[count:], settings.interpolation_steps)
+        rows += [(kind, decode(trained.vae, line)) for line in lines]
+    return rows
+
+
+def walks(trained: Trained, test: Tensor, directions: int) -> list[tuple[str, Tensor]]:
+    """Rows of pictures: the assignment's z = A * 1, then the principal directions of the posterior means."""
+    diagonal = torch.linspace(0, 1, WALK_STEPS).view(-1, 1) * torch.ones(1, trained.vae.architecture.latent_dim)
+    traversal = principal_traversal(posterior_means(trained.vae, test), directions, WALK_STEPS)
+    rows = [("z = A·1", decode(trained.vae, diagonal))]
+    shares = traversal.variance_shares.tolist()
+    for number, (line, share) in enumerate(zip(traversal.latents, shares, strict=True), start=1):
+        rows.append((f"direction {number}\n{share:.0%} of variance", decode(trained.vae, line)))
+    return rows
 
 
 def _shared_kl_weight(models: list[Trained]) -> str:

@@ -17,6 +17,8 @@ WIDTH = 8.0  # inches
 DPI = 130
 COLORS = {"fc": "tab:orange", "conv": "tab:blue"}
 NAMES = {"fc": "fully connected", "conv": "convolutional"}
+BORDER = 2  # pixels around each picture of a grid
+PITCH = 32 + BORDER
 
 Series = Mapping[str, Sequence[float]]
 
@@ -30,17 +32,23 @@ def samples(title: str, images: Tensor) -> Figure:
     return figure
 
 
-def rows_of_pictures(title: str, rows: Sequence[tuple[str, Tensor]], below: Sequence[str] = ()) -> Figure:
-    """Labelled rows, each of as many pictures; a row without label has none of its own. `below` labels the columns."""
-    figure = Figure(figsize=(WIDTH, 0.7 + 0.66 * len(rows)), dpi=DPI, layout="constrained")
+def rows_of_pictures(title: str, panels: Mapping[str, Sequence[tuple[str, Tensor]]]) -> Figure:
+    """Panels side by side, each of labelled rows of equally many pictures; labels that the panels share stand once."""
+    rows, columns = (len(first := next(iter(panels.values()))), len(first[0][1]))
+    width = 11.0 if len(panels) > 1 else WIDTH
+    height = 0.9 + (width - 1.3 * len(panels)) / (len(panels) * columns) * rows
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     figure.suptitle(title, fontsize="medium")
-    for axes, (label, images) in zip(_column_of_axes(figure, len(rows)), rows, strict=True):
-        _show(axes, images, len(images))
-        axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize="small")
-    if below:
-        step = 34  # make_grid's pictures of 32 pixels and a border of 2
-        axes.set_xticks([18 + step * column for column in range(len(below))], below, fontsize="x-small")
-        axes.tick_params(length=0)
+    shared = len({tuple(label for label, _ in panel) for panel in panels.values()}) == 1
+    for index, (axes, (name, panel)) in enumerate(
+        zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True)
+    ):
+        _show(axes, torch.cat([images for _, images in panel]), columns)
+        axes.set_title(name, fontsize="small")
+        if index == 0 or not shared:
+            centers = [PITCH // 2 + 1 + PITCH * row for row in range(rows)]
+            axes.set_yticks(centers, [label for label, _ in panel], fontsize="x-small")
+            axes.tick_params(length=0)
     return figure
 
 
@@ -59,11 +67,10 @@ def training_curves(title: str, curves: Mapping[str, Series]) -> Figure:
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.tick_params(labelsize="x-small")
         axes.grid(alpha=0.3)
-        if term == "elbo":  # the first epochs are far below: show where the curves end
-            late = [value for columns in curves.values() for value in columns["validation/elbo"][1:]]
-            if late:
-                margin = 0.1 * (max(late) - min(late)) + 1
-                axes.set_ylim(min(late) - margin, max(late) + margin)
+        late = [value for columns in curves.values() for value in columns[f"validation/{term}"][1:]]
+        if late:  # the first epoch is far off: leave it out of the limits, so that the rest can be told apart
+            margin = 0.1 * (max(late) - min(late)) + 1
+            axes.set_ylim(min(late) - margin, max(late) + margin)
     axes.plot([], [], color="grey", label="validation")
     axes.plot([], [], color="grey", linestyle=":", label="train")
     axes.legend(fontsize="x-small")
@@ -87,12 +94,8 @@ def rate_per_dimension(title: str, rates: Mapping[str, Sequence[float]]) -> Figu
     return figure
 
 
-def _column_of_axes(figure: Figure, count: int) -> list[Axes]:
-    return [row[0] for row in figure.subplots(count, 1, squeeze=False)]
-
-
 def _show(axes: Axes, images: Tensor, columns: int) -> None:
-    grid = make_grid(torch.as_tensor(images), nrow=columns, padding=2, pad_value=255)  # [3, H, W]
+    grid = make_grid(torch.as_tensor(images), nrow=columns, padding=BORDER, pad_value=255)  # [3, H, W]
     axes.imshow(grid.permute(1, 2, 0).numpy(), interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])
