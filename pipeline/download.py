@@ -23,12 +23,11 @@ from pipeline.vae.images import SHAPE_CLASSES, SHAPES_TEST, SHAPES_TRAIN, Split,
 def main() -> None:
     params = load_params()
     record = Record("download", used_parameters(params, "download"), params.data.name)
-    train, test, classes = {"cifar10": cifar10, "folder": folder, "shapes": shapes}[params.data.source](
-        params.data, params.seed
-    )
+    read = {"cifar10": read_cifar10, "folder": read_folder, "shapes": read_shapes}[params.data.source]
+    train, test, classes = read(params.data, params.seed)
     if len(train) <= params.data.validation:
         raise InputError(
-            f"data.validation: found {params.data.validation}, expected fewer than the {len(train)} pictures under train/"
+            f"data.validation: found {params.data.validation}, expected fewer than the {len(train)} training pictures"
         )
     splits = make_splits(train, test, params.data.validation, params.seed)
     arrays = {f"{name}_images": split.images.numpy() for name, split in splits.items()}
@@ -43,7 +42,7 @@ def main() -> None:
     print(f"{params.data.name}: {counts} pictures, content sha256 {content}")
 
 
-def folder(data: Data, seed: int) -> tuple[Split, Split, list[str]]:
+def read_folder(data: Data, seed: int) -> tuple[Split, Split, list[str]]:
     """The user's own pictures, from a folder or an archive."""
     pictures = read_pictures(lineage.main_checkout() / Path(data.path or ""))
     train, test = (
@@ -53,7 +52,7 @@ def folder(data: Data, seed: int) -> tuple[Split, Split, list[str]]:
     return train, test, pictures.classes
 
 
-def shapes(data: Data, seed: int) -> tuple[Split, Split, list[str]]:
+def read_shapes(data: Data, seed: int) -> tuple[Split, Split, list[str]]:
     """The built-in shapes, drawn from the seed."""
     train, test = (
         draw_shapes(count, generator(seed, f"shapes {split}"))
@@ -62,15 +61,16 @@ def shapes(data: Data, seed: int) -> tuple[Split, Split, list[str]]:
     return train, test, list(SHAPE_CLASSES)
 
 
-def cifar10(data: Data, seed: int) -> tuple[Split, Split, list[str]]:
+def read_cifar10(data: Data, seed: int) -> tuple[Split, Split, list[str]]:
     """The official archive: kept in data/raw, read by torchvision once its md5 is right."""
     raw = lineage.main_checkout() / "data" / "raw"
     fetch_archive(data.url or CIFAR10.url, raw / CIFAR10.filename, CIFAR10.tgz_md5)
     train, test = (CIFAR10(str(raw), train=train, download=True) for train in (True, False))
-    to_split = lambda data_set: Split(  # noqa: E731
-        torch.from_numpy(data_set.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(data_set.targets)
-    )
-    return to_split(train), to_split(test), list(train.classes)
+    splits = [
+        Split(torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets))
+        for part in (train, test)
+    ]
+    return splits[0], splits[1], list(train.classes)
 
 
 def fetch_archive(url: str, path: Path, md5: str) -> None:

@@ -1,4 +1,4 @@
-"""What may params.yaml say? Typed, frozen and validated at once; every mistake is named, with its key and what was expected."""
+"""What may params.yaml say? Typed, frozen, validated at once; every mistake with its key and what was expected."""
 
 from __future__ import annotations
 
@@ -25,6 +25,20 @@ USED_BY_STAGE: Mapping[str, tuple[str, ...]] = {
     "train": ("kl_weight", "likelihood", "latent_dim", "seed", "train", "networks.{model}"),
     "evaluate": ("seed", "evaluate"),
     "render": ("seed", "render"),
+}
+
+# Where pydantic's own words are not those of a YAML file.
+EXPECTED: Mapping[str, str] = {
+    "string_pattern_mismatch": "text that matches {pattern}",
+    "string_too_long": "at most {max_length} characters",
+    "too_short": "at least {min_length} of them",
+    "too_long": "at most {max_length} of them",
+    "model_type": "a mapping of parameters",
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "list_type": "a list",
 }
 
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -113,7 +127,7 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); run from the folder that holds dvc.yaml") from None
+        raise InputError(f"{path}: cannot be read ({error.strerror}); run where dvc.yaml lies") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
@@ -158,7 +172,9 @@ def _mistake(detail: ErrorDetails) -> str:
         return f"{key}: missing; expected a value (the committed params.yaml shows one)"
     if detail["type"] == "value_error":  # ours, which begins with the key's last part
         return f"{key}.{detail['ctx']['error']}"
-    expected = detail["msg"].replace("Input should be ", "").replace("String should", "text that should")
+    expected = EXPECTED.get(detail["type"], detail["msg"].removeprefix("Input should be ")).format(
+        **detail.get("ctx", {})
+    )
     line = f"{key}: found {detail['input']!r}, expected {expected}"
     if isinstance(detail["input"], str) and _is_number(detail["input"]):
         line += f"; YAML reads {detail['input']} as text, write {float(detail['input']):.15g}"

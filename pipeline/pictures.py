@@ -40,7 +40,9 @@ def read_pictures(path: Path) -> Pictures:
         if not found:
             raise InputError(f"{path}: found no pictures under {split}/<class>/, expected {LAYOUT}")
         if missing := sorted(set(classes) - found):
-            raise InputError(f"{path}: found no pictures under {split}/{missing[0]}/, expected every class in both splits")
+            raise InputError(
+                f"{path}: found no pictures under {split}/{missing[0]}/, expected all classes in both splits"
+            )
     splits = {}
     for split in ("train", "test"):
         places = sorted(place for place in pixels if place[0] == split)
@@ -56,7 +58,7 @@ def _files(path: Path) -> Iterator[tuple[str, bytes]]:
             if file.is_file():
                 yield file.relative_to(path).as_posix(), file.read_bytes()
     elif not path.exists():
-        raise InputError(f"data.path: found {path}, which does not exist; expected a folder or an archive with {LAYOUT}")
+        raise InputError(f"data.path: {path} does not exist; expected a folder or an archive with {LAYOUT}")
     elif zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():
@@ -71,7 +73,7 @@ def _files(path: Path) -> Iterator[tuple[str, bytes]]:
         except (tarfile.TarError, EOFError, OSError) as error:
             raise InputError(f"{path}: damaged archive ({error}); expected a whole .tar.* or .zip file") from None
     else:
-        raise InputError(f"data.path: found {path}, which is neither a folder nor a .tar.* or .zip archive")
+        raise InputError(f"data.path: {path} is no folder, .tar.* or .zip archive; expected one with {LAYOUT}")
 
 
 def _place(name: str) -> tuple[str, str, str] | None:

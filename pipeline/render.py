@@ -42,10 +42,9 @@ def main() -> None:
 
     paths = []
     for name, figure in drawn.items():
-        shown = [trained for trained in models if not name.startswith(("fc_", "conv_")) or name.startswith(trained.model)]
-        text = lineage.figure_text(
-            record.data_md5 or "", {trained.model: trained.md5 for trained in shown}, record.parameters
-        )
+        shown = [trained for trained in models if name == f"{trained.model}_samples"] or models
+        weights_md5 = {trained.model: trained.md5 for trained in shown}
+        text = lineage.figure_text(record.data_md5 or "", weights_md5, record.parameters)
         paths.append(storage.FIGURES / f"{name}.png")
         storage.save_figure(paths[-1], figure, text)
     curve_files = [storage.CURVES / f"{model}{kind}.csv" for model in MODELS for kind in ("", "_dimensions")]
@@ -59,8 +58,8 @@ def pictures(models: list[Trained], test: Tensor, settings: Render, seed: int) -
     data = models[0].data_name
     both = f"{data}, {_shared_kl_weight(models)}"
     for trained in models:
-        noise = prior_noise(trained.vae, settings.samples, seed)
-        yield f"{trained.model}_samples", figures.samples(f"Prior samples: {trained.title}, {data}", decode(trained.vae, noise))
+        samples = decode(trained.vae, prior_noise(trained.vae, settings.samples, seed))
+        yield f"{trained.model}_samples", figures.samples(f"Prior samples: {trained.title}, {data}", samples)
 
     shown = test[: settings.reconstructions]
     rows = [("test pictures", shown.cpu())]
@@ -79,7 +78,7 @@ def pictures(models: list[Trained], test: Tensor, settings: Render, seed: int) -
 
 
 def interpolations(trained: Trained, test: Tensor, settings: Render, seed: int) -> list[tuple[str, Tensor]]:
-    """Rows of pictures on straight lines between two prior draws, as in the assignment, and between two test pictures."""
+    """Rows of pictures on lines between two prior draws, as in the assignment, and between two test pictures."""
     count = settings.interpolation_rows
     rows = []
     for kind, ends in (

@@ -51,20 +51,20 @@ def save_tensors(path: Path, arrays: Arrays, header: Mapping[str, Any]) -> None:
 
 
 def load_tensors(path: Path, prefixes: tuple[str, ...] = ("",)) -> tuple[Arrays, dict[str, Any]]:
-    """The arrays whose names start with one of `prefixes`, and the header; InputError for a truncated or foreign file."""
+    """The arrays whose names start with one of `prefixes`, and the header; InputError for a damaged or foreign file."""
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             if "header" not in metadata:
-                raise InputError(f"{path}: found a safetensors file of another program, expected one of this pipeline's")
+                raise InputError(
+                    f"{path}: was written by another program; expected a file of this pipeline; run dvc repro"
+                )
             names = [name for name in file.keys() if name.startswith(prefixes)]  # noqa: SIM118
             return {name: file.get_tensor(name) for name in names}, json.loads(metadata["header"])
     except FileNotFoundError:
         raise InputError(f"{path}: no such file, expected the output of an earlier stage; run dvc repro") from None
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise InputError(
-            f"{path}: truncated or no safetensors file ({error}); delete it and run dvc repro"
-        ) from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path}: truncated or no safetensors file ({error}); delete it and run dvc repro") from None
 
 
 def save_json(path: Path, content: object) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import sqlite3
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -158,7 +159,7 @@ def _finished_runs(client: MlflowClient, trained: Record, folder: Path) -> Seque
     logged = int(max((metric.step for metric in client.get_metric_history(run_id, "train/elbo")), default=0))
     _log_history(client, run_id, [row for row in trained.history if row["epoch"] > logged], _milliseconds(trained))
     for path in (storage.weights_path(trained.model), storage.CURVES / f"{trained.model}.csv"):
-        local = folder.parent.parent / path
+        local = _beside(folder, path)
         if local.exists() and lineage.sha256(local) == trained.outputs[path.as_posix()]["sha256"]:
             client.log_artifact(run_id, str(local))
     client.set_tag(run_id, "weights.md5", weights_md5)
@@ -185,7 +186,7 @@ def _add_results(client: MlflowClient, run: Run, trained: Record, records: Itera
                 continue
             artifact = f"{name if owner == trained.model else figure.stem}.png"  # one name for both models
             tag = f"figure.{artifact}.sha256"
-            local = folder.parent / figure.relative_to(storage.REPORTS)
+            local = _beside(folder, figure)
             if run.data.tags.get(tag) != hashes["sha256"] and local.exists():
                 _log_artifact_as(client, run.info.run_id, local, artifact)
                 client.set_tag(run.info.run_id, tag, hashes["sha256"])
@@ -230,26 +231,25 @@ def _log_history(
         client.log_batch(run_id, [Metric(key, float(value), now, step) for key, value in row.items() if key != "epoch"])
 
 
-def _log_artifact_as(client: MlflowClient, run_id: str, path: Path, name: str) -> None:
-    import tempfile
+def _beside(folder: Path, path: Path) -> Path:
+    """Where a record's file lies when its folder of records was copied: demo/runs stands for reports/runs."""
+    if path.is_relative_to(storage.REPORTS):
+        return folder.parent / path.relative_to(storage.REPORTS)
+    return folder.parent.parent / path
 
+
+def _log_artifact_as(client: MlflowClient, run_id: str, path: Path, name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         renamed = Path(folder, name)
         renamed.write_bytes(path.read_bytes())
         client.log_artifact(run_id, str(renamed))
 
 
-def comparison_path(client: MlflowClient, name: str) -> str:
-    """The page of the MLflow UI that compares the newest run of each model of an experiment."""
-    experiment = experiment_id(client, name)
-    return f"#/experiments/{experiment}/runs?compareRunsMode=CHART"
-
-
-def newest_experiment(client: MlflowClient) -> str | None:
-    """Name of the experiment with the newest run."""
-    experiments = {experiment.experiment_id: experiment.name for experiment in client.search_experiments()}
-    runs = client.search_runs(list(experiments), order_by=["attributes.start_time DESC"], max_results=1)
-    return str(experiments[runs[0].info.experiment_id]) if runs else None
+def comparison_path(client: MlflowClient) -> str | None:
+    """The page of the MLflow UI that charts the runs of the experiment with the newest run; None without runs."""
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(experiments, order_by=["attributes.start_time DESC"], max_results=1)
+    return f"#/experiments/{runs[0].info.experiment_id}/runs?compareRunsMode=CHART" if runs else None
 
 
 def _milliseconds(record: Record, later: float = 0.0) -> int:
@@ -266,5 +266,3 @@ def _one_line(error: BaseException) -> str:
 
 def _warn(message: str) -> None:
     print(f"warning: {message}", file=sys.stderr)
-
-

@@ -35,21 +35,19 @@ def main(model: Model) -> None:
             f"{storage.IMAGES}: found {len(train)} training pictures, expected at least one batch of "
             f"{params.train.batch_size} (train.batch_size)"
         )
-    record = Record(f"train@{model}", used_parameters(params, "train", model), data["name"], lineage.md5(storage.IMAGES))
+    data_md5 = lineage.md5(storage.IMAGES)
+    record = Record(f"train@{model}", used_parameters(params, "train", model), data["name"], data_md5)
     record.environment = {"device": device.type, "threads": str(torch.get_num_threads())}
     vae = build_vae(architecture(params, model), params.seed).to(device)
 
-    with (
-        tracking.live_run(record) as run,
-        tqdm(total=params.train.epochs * len(train), desc=model, unit=" pictures", unit_scale=True, disable=None) as bar,
-    ):
+    steps = params.train.epochs * len(train)
+    with tracking.live_run(record) as run, tqdm(total=steps, desc=model, unit=" pictures", disable=None) as bar:
         for metrics in fit(vae, train, validation, params.train, params.kl_weight, params.seed, bar.update):
             record.history.append(metrics)
             run.log_epoch(metrics, previews(vae, validation))
             bar.set_postfix(epoch=metrics["epoch"], elbo=f"{metrics['validation/elbo']:.1f}")
 
-        assert record.data_md5 is not None
-        save_trained(vae, data["name"], record.data_md5, dict(record.parameters))
+        save_trained(vae, data["name"], data_md5, record.parameters)
         weights, curves = storage.weights_path(model), storage.CURVES / f"{model}.csv"
         storage.save_table(curves, record.history)
         record.weights_md5 = {model: lineage.md5(weights)}

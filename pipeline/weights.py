@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,7 @@ class Trained:
         return f"{self.model}, kl_weight {self.parameters['kl_weight']:g}"
 
 
-def save_trained(vae: VAE, data_name: str, data_md5: str, parameters: dict[str, Any]) -> None:
+def save_trained(vae: VAE, data_name: str, data_md5: str, parameters: Mapping[str, Any]) -> None:
     """Write models/<model>/weights.safetensors."""
     header = {
         "architecture": vae.architecture.as_dict(),

@@ -45,7 +45,7 @@ class Bernoulli:
 
 @dataclass(frozen=True)
 class DiscretizedGaussian:
-    """A Gaussian whose mass between neighbouring grey levels is given to the 256 levels; the outer levels take the tails.
+    """A Gaussian whose mass is shared out among the 256 grey levels; the outer levels take the tails.
 
     `center` [B, 3, 32, 32] in pixel values, `log_std` [] of one deviation that all pixels share ("sigma-VAE", Rybkin et
     al. 2021; Dai & Wipf 2019). A true probability of 8-bit pictures, so bounds on it convert to bits per dimension.

@@ -17,6 +17,8 @@ from pipeline.vae.objective import bits_per_dim, distortion, rate_per_dimension
 
 ACTIVE_VARIANCE = 0.01  # Burda et al. 2016, section 5.2
 
+PROJECTIONS = 256  # of the sliced Wasserstein distance
+
 Metrics = dict[str, float]
 
 
@@ -97,7 +99,7 @@ def headline(evaluation: Evaluation, likelihood: str) -> tuple[Metrics, Metrics]
 
 
 def _psnr(images: Tensor, targets: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of each image, dB, [B]; 68 dB, an error of a tenth of a level, where images are equal."""
+    """Peak signal-to-noise ratio of each image, dB, [B]; where images are equal, 68 dB: an error of a tenth of a level."""
     psnr = peak_signal_noise_ratio(images, targets, data_range=1.0, reduction="none", dim=(1, 2, 3))
     return psnr.clamp_max(20 * math.log10(10 * 255))
 
@@ -155,7 +157,7 @@ def principal_traversal(means: Tensor, directions: int, steps: int, deviations: 
     return Traversal(center + along * axes[:directions].unsqueeze(1), (std**2 / (std**2).sum())[:directions])
 
 
-def sliced_wasserstein(images: Tensor, targets: Tensor, seed: int, projections: int = 256, per_image: int = 16) -> float:
+def sliced_wasserstein(images: Tensor, targets: Tensor, seed: int, per_image: int = 16) -> float:
     """Distance of local structure between two sets of uint8 images [N, 3, 32, 32], lower is better.
 
     Karras et al. 2018, section 5: 7x7 patches of the levels of a Laplacian pyramid (here 32 and 16 pixels), mean
@@ -168,7 +170,7 @@ def sliced_wasserstein(images: Tensor, targets: Tensor, seed: int, projections: 
     levels = []
     for ours, theirs in zip(_pyramid(to_float(images[:count])), _pyramid(to_float(targets[:count])), strict=True):
         places = torch.randint(ours.shape[-1] - 6, (2, count, per_image), generator=rng)
-        directions = F.normalize(torch.randn(3 * 49, projections, generator=rng), dim=0)
+        directions = F.normalize(torch.randn(3 * 49, PROJECTIONS, generator=rng), dim=0)
         patches, reference = _patches(ours, places), _patches(theirs, places)  # each [N * per_image, 3, 7, 7]
         mean, std = reference.mean((0, 2, 3), keepdim=True), reference.std((0, 2, 3), keepdim=True)
         sorted_projections = [

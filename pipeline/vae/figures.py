@@ -6,6 +6,7 @@ Pictures are uint8 [N, 3, 32, 32]; every figure is readable at the width of a RE
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from matplotlib.axes import Axes
@@ -20,6 +21,7 @@ NAMES = {"fc": "fully connected", "conv": "convolutional"}
 BORDER = 2  # pixels around each picture of a grid
 PITCH = 32 + BORDER
 
+Model = Literal["fc", "conv"]
 Series = Mapping[str, Sequence[float]]
 
 
@@ -32,7 +34,7 @@ def samples(title: str, images: Tensor) -> Figure:
     return figure
 
 
-def rows_of_pictures(title: str, panels: Mapping[str, Sequence[tuple[str, Tensor]]]) -> Figure:
+def rows_of_pictures(title: str, panels: Mapping[Any, Sequence[tuple[str, Tensor]]]) -> Figure:
     """Panels side by side, each of labelled rows of equally many pictures; labels that the panels share stand once."""
     rows, columns = (len(first := next(iter(panels.values()))), len(first[0][1]))
     width = 11.0 if len(panels) > 1 else WIDTH
@@ -52,7 +54,7 @@ def rows_of_pictures(title: str, panels: Mapping[str, Sequence[tuple[str, Tensor
     return figure
 
 
-def training_curves(title: str, curves: Mapping[str, Series]) -> Figure:
+def training_curves(title: str, curves: Mapping[Model, Series]) -> Figure:
     """elbo, rate and distortion over epochs; `curves` by model, columns epoch, train/elbo, validation/elbo, ..."""
     figure = Figure(figsize=(WIDTH, 3.0), dpi=DPI, layout="constrained")
     figure.suptitle(title, fontsize="medium")
@@ -77,7 +79,7 @@ def training_curves(title: str, curves: Mapping[str, Series]) -> Figure:
     return figure
 
 
-def rate_per_dimension(title: str, rates: Mapping[str, Sequence[float]]) -> Figure:
+def rate_per_dimension(title: str, rates: Mapping[Model, Sequence[float]]) -> Figure:
     """Mean rate of each latent dimension, largest first; `rates` by model, nats."""
     figure = Figure(figsize=(WIDTH, 3.0), dpi=DPI, layout="constrained")
     axes = figure.subplots()

@@ -44,7 +44,7 @@ def fit(
     settings: Settings,
     kl_weight: float,
     seed: int,
-    on_batch: Callable[[int], None] = lambda images: None,
+    on_batch: Callable[[int], object] = lambda images: None,
 ) -> Iterator[EpochMetrics]:
     """Train `vae` in place on uint8 images [N, 3, 32, 32], all on one device, and yield the metrics of each epoch.
 

@@ -36,7 +36,9 @@ def to_uint8(images: Tensor) -> Tensor:
     return images.mul(255).round().clamp(0, 255).to(torch.uint8)
 
 
-def batches(images: Tensor, batch_size: int, shuffle: torch.Generator | None = None, flips: bool = False) -> Iterator[Tensor]:
+def batches(
+    images: Tensor, batch_size: int, shuffle: torch.Generator | None = None, flips: bool = False
+) -> Iterator[Tensor]:
     """Float batches [<=batch_size, 3, 32, 32] in 0..1 that show each uint8 image once, the last one ragged.
 
     With `shuffle` the order is drawn from it and, with `flips`, half the pictures are mirrored left to right; the
@@ -67,7 +69,7 @@ class Split:
 
 
 def make_splits(train: Split, test: Split, validation: int, seed: int) -> dict[str, Split]:
-    """Train, validation and test, each shuffled once; `validation` pictures are taken out of train, test stays whole."""
+    """Train, validation and test, each shuffled once; `validation` pictures come out of train, test stays whole."""
     order = torch.randperm(len(train), generator=generator(seed, "train order"))
     test_order = torch.randperm(len(test), generator=generator(seed, "test order"))
     return {

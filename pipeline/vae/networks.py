@@ -69,7 +69,7 @@ def multiply_adds(vae: VAE) -> int:
     device = next(vae.parameters()).device
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         vae.decode(vae.encode(torch.zeros(1, CHANNELS, SIDE, SIDE, device=device)).mean)
-    return counter.get_total_flops() // 2
+    return int(counter.get_total_flops()) // 2
 
 
 def fully_connected(hidden: tuple[int, ...], latent_dim: int) -> tuple[nn.Module, nn.Module]:

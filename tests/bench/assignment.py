@@ -72,4 +72,4 @@ def train_and_test(model: nn.Module, epochs: int, train: Tensor, test: Tensor) -
             optimizer.step()
     model.eval()
     with torch.no_grad():
-        return sum(assignment_loss(model(batch), batch).item() for batch in test.split(500)) / len(test)
+        return float(sum(assignment_loss(model(batch), batch).item() for batch in test.split(500))) / len(test)

@@ -1,0 +1,41 @@
+"""What does this project do? The whole pipeline on built-in shapes, in minutes, with nothing to download."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path, PurePosixPath
+
+from pipeline import storage, tracking
+from pipeline.command import plain_command
+from pipeline.experiments import export, forget_experiment, run_experiment
+from pipeline.params import MODELS
+
+DEMO = Path("demo")
+OVERRIDES = (
+    "data.source=shapes",
+    "data.name=shapes",
+    "data.validation=1000",
+    "train.epochs=5",
+)
+SHOWN = ("elbo", "bits_per_dim", "psnr", "ssim", "active_units")
+
+
+def main() -> None:
+    revision = run_experiment("demo", OVERRIDES)
+    shutil.rmtree(DEMO, ignore_errors=True)
+    export(revision, PurePosixPath(storage.REPORTS.as_posix()), DEMO)
+    forget_experiment("demo")
+    tracking.sync(DEMO / storage.RUNS.name)
+
+    print(f"\nFigures: {DEMO / storage.FIGURES.name}/")
+    for figure in sorted((DEMO / storage.FIGURES.name).glob("*.png")):
+        print(f"  {figure}")
+    print("Test pictures:")
+    for model in MODELS:
+        metrics = storage.load_json(DEMO / storage.METRICS.name / f"{model}.json")
+        print(f"  {model:4}  " + "  ".join(f"{name} {metrics[name]:.5g}" for name in SHOWN if name in metrics))
+    print("Compare the runs in MLflow: make ui")
+
+
+if __name__ == "__main__":
+    plain_command(main)

@@ -1,0 +1,61 @@
+"""How is the pipeline run with other parameters while the workspace stays as it is? As a DVC experiment in a copy."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from pipeline.errors import InputError
+
+NO_HISTORY = (
+    "this folder has no git history of its own, which DVC's experiments need; "
+    'type: git init && git add --all && git commit --message "start"'
+)
+
+
+def run_experiment(name: str, overrides: Sequence[str], targets: Sequence[str] = ()) -> str:
+    """Run the pipeline in a temporary copy with `overrides` (key=value), and return the commit that holds its results.
+
+    Stages that ran before with the same inputs are taken from DVC's run cache. An earlier experiment of that name goes.
+    """
+    require_history()
+    subprocess.run(["dvc", "exp", "remove", "--quiet", name], capture_output=True, check=False)
+    settings = [argument for override in overrides for argument in ("--set-param", override)]
+    finished = subprocess.run(["dvc", "exp", "run", "--temp", "--name", name, *settings, *targets], check=False)
+    if finished.returncode:
+        raise InputError(f"experiment {name}: dvc exp run failed with exit status {finished.returncode}, as told above")
+    references = _git("for-each-ref", "--format=%(objectname)", f"refs/exps/*/*/{name}").decode().split()
+    if len(references) != 1:
+        raise InputError(f"experiment {name}: found {len(references)} results, expected 1; see dvc exp show")
+    return references[0]
+
+
+def forget_experiment(name: str) -> None:
+    """Remove its entry from `dvc exp show`; what the caches and MLflow have of it stays."""
+    subprocess.run(["dvc", "exp", "remove", "--quiet", name], check=True)
+
+
+def export(revision: str, source: PurePosixPath, target: Path) -> None:
+    """Write the files that git has below `source` at `revision` to `target`."""
+    with tarfile.open(fileobj=io.BytesIO(_git("archive", revision, str(source)))) as archive:
+        for member in archive:
+            if member.isfile() and (content := archive.extractfile(member)):
+                path = target / PurePosixPath(member.name).relative_to(source)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content.read())
+
+
+def require_history() -> None:
+    """InputError unless git tracks this pipeline and has a commit of it, as in a clone."""
+    for question in (["ls-files", "--error-unmatch", "dvc.yaml"], ["rev-parse", "--verify", "HEAD"]):
+        try:
+            _git(*question)
+        except (OSError, subprocess.CalledProcessError):
+            raise InputError(NO_HISTORY) from None
+
+
+def _git(*arguments: str) -> bytes:
+    return subprocess.run(["git", *arguments], check=True, capture_output=True).stdout
