@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import shutil
 import urllib.error
 import urllib.request
@@ -87,8 +88,10 @@ def fetch_archive(url: str, path: Path, md5: str) -> None:
                     f"{url}: found an archive with md5 {found}, expected {md5}; it was not opened. "
                     "Point data.url at a whole copy of cifar-10-python.tar.gz"
                 )
-    except (OSError, urllib.error.URLError) as error:
-        reason = getattr(error, "reason", None) or error
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it holds the connection
+        reason = " ".join(str(getattr(error, "reason", None) or error).split())
         raise InputError(
             f"CIFAR-10: tried {url}, which failed: {reason}. Three ways on: set data.url to a mirror or to "
             f"file:///path/of/{path.name}; use your own pictures (data.source: folder, data.path); "

@@ -29,10 +29,10 @@ def main(model: Model) -> None:
     means, errors = headline(evaluation, trained.parameters["likelihood"])
     samples = decode(trained.vae, prior_noise(trained.vae, len(images), params.seed), params.evaluate.batch_size)
     means["samples_sliced_wasserstein"] = sliced_wasserstein(samples, images.cpu(), params.seed)
-    means |= {"parameters": parameter_count(trained.vae), "multiply_adds": multiply_adds(trained.vae)}
+    size = {"parameters": parameter_count(trained.vae), "multiply_adds": multiply_adds(trained.vae)}
 
     metrics, dimensions = storage.METRICS / f"{model}.json", storage.CURVES / f"{model}_dimensions.csv"
-    storage.save_json(metrics, means)
+    storage.save_json(metrics, means | size)
     ranked = evaluation.dimension_rates.argsort(descending=True).tolist()
     storage.save_table(
         dimensions,
@@ -47,7 +47,7 @@ def main(model: Model) -> None:
         ],
     )
     record.metrics = {f"test/{name}": value for name, value in means.items()}
-    record.metrics |= {f"test/standard_error/{name}": value for name, value in errors.items()}
+    record.standard_errors = {f"test/{name}": value for name, value in errors.items()}
     record.save(inputs=[storage.IMAGES, storage.weights_path(model)], outputs=[metrics, dimensions])
     tracking.sync()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -58,14 +59,17 @@ class Data(Section):
 
     @model_validator(mode="after")
     def source_has_what_it_needs(self) -> Self:
+        mistakes = []
         if self.source == "folder" and not self.path:
-            raise ValueError("path: found null, expected a folder or an archive of pictures, because source is folder")
+            mistakes.append("path: found null, expected a folder or an archive of pictures, because source is folder")
         if self.source != "folder" and self.path is not None:
-            raise ValueError(f"path: found {self.path!r}, expected null unless source is folder (it is {self.source})")
+            mistakes.append(f"path: found {self.path!r}, expected null unless source is folder (it is {self.source})")
         if self.source != "cifar10" and self.url is not None:
-            raise ValueError(f"url: found {self.url!r}, expected null unless source is cifar10 (it is {self.source})")
+            mistakes.append(f"url: found {self.url!r}, expected null unless source is cifar10 (it is {self.source})")
         if self.source != "cifar10" and self.name == "cifar10":
-            raise ValueError(f"name: found 'cifar10', expected another name, because source is {self.source}")
+            mistakes.append(f"name: found 'cifar10', expected another name, because source is {self.source}")
+        if mistakes:
+            raise ValueError("\n".join(mistakes))
         return self
 
 
@@ -135,7 +139,8 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        raise InputError("\n".join(f"{path}: {_mistake(detail)}" for detail in error.errors())) from None
+        lines = [f"{path}: {line}" for detail in error.errors() for line in _mistakes(detail)]
+        raise InputError("\n".join(lines)) from None
 
 
 def used_parameters(params: Params, stage: str, model: Model | None = None) -> dict[str, Any]:
@@ -163,6 +168,13 @@ def _known_keys(section: type[Section] = Params, prefix: str = "") -> Iterator[s
             yield from _known_keys(field.annotation, f"{prefix}{name}.")
 
 
+def _mistakes(detail: ErrorDetails) -> list[str]:
+    if detail["type"] == "value_error":  # ours: lines that begin with the key's last part
+        section = ".".join(str(part) for part in detail["loc"])
+        return [f"{section}.{line}" for line in str(detail["ctx"]["error"]).splitlines()]
+    return [_mistake(detail)]
+
+
 def _mistake(detail: ErrorDetails) -> str:
     key = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
@@ -170,14 +182,12 @@ def _mistake(detail: ErrorDetails) -> str:
         return f"{key}: unknown key" + (f"; the nearest known one is {near[0]}" if near else "")
     if detail["type"] == "missing":
         return f"{key}: missing; expected a value (the committed params.yaml shows one)"
-    if detail["type"] == "value_error":  # ours, which begins with the key's last part
-        return f"{key}.{detail['ctx']['error']}"
     expected = EXPECTED.get(detail["type"], detail["msg"].removeprefix("Input should be ")).format(
         **detail.get("ctx", {})
     )
     line = f"{key}: found {detail['input']!r}, expected {expected}"
     if isinstance(detail["input"], str) and _is_number(detail["input"]):
-        line += f"; YAML reads {detail['input']} as text, write {float(detail['input']):.15g}"
+        line += f"; YAML reads {detail['input']} as text, write {Decimal(detail['input']):f}"
     return line
 
 

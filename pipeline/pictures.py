@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import lzma
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -16,6 +18,9 @@ from pipeline.errors import InputError
 
 SIDE = 32
 LAYOUT = "train/<class>/<picture> and test/<class>/<picture>"
+
+# What zipfile and tarfile raise for a truncated, damaged or encrypted archive (RuntimeError: a password is needed).
+DAMAGED = (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, RuntimeError)
 
 Array = np.ndarray[Any, Any]
 
@@ -33,6 +38,8 @@ def read_pictures(path: Path) -> Pictures:
     for name, content in _files(path):
         place = _place(name)
         if place is not None:
+            if place in pixels:
+                raise InputError(f"{path}: found a second picture as {'/'.join(place)}, expected one; remove {name}")
             pixels[place] = _decode(content, f"{path}: {name}")
     classes = sorted({class_name for _, class_name, _ in pixels})
     for split in ("train", "test"):
@@ -57,23 +64,31 @@ def _files(path: Path) -> Iterator[tuple[str, bytes]]:
         for file in sorted(path.rglob("*")):
             if file.is_file():
                 yield file.relative_to(path).as_posix(), file.read_bytes()
-    elif not path.exists():
+        return
+    if not path.exists():
         raise InputError(f"data.path: {path} does not exist; expected a folder or an archive with {LAYOUT}")
-    elif zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():
-                if not info.is_dir():
-                    yield info.filename, archive.read(info)
-    elif tarfile.is_tarfile(path):
-        try:
-            with tarfile.open(path) as tar:
-                for member in tar:
-                    if member.isfile() and (file_object := tar.extractfile(member)):
-                        yield member.name, file_object.read()
-        except (tarfile.TarError, EOFError, OSError) as error:
-            raise InputError(f"{path}: damaged archive ({error}); expected a whole .tar.* or .zip file") from None
-    else:
-        raise InputError(f"data.path: {path} is no folder, .tar.* or .zip archive; expected one with {LAYOUT}")
+    try:
+        members = _zip_members if zipfile.is_zipfile(path) else _tar_members if tarfile.is_tarfile(path) else None
+        if members:
+            yield from members(path)
+            return
+    except DAMAGED as error:
+        raise InputError(f"{path}: damaged or locked archive ({error}); expected a whole .tar.* or .zip file") from None
+    raise InputError(f"data.path: {path} is no folder, .tar.* or .zip archive; expected one with {LAYOUT}")
+
+
+def _zip_members(path: Path) -> Iterator[tuple[str, bytes]]:
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if not info.is_dir():
+                yield info.filename, archive.read(info)
+
+
+def _tar_members(path: Path) -> Iterator[tuple[str, bytes]]:
+    with tarfile.open(path) as tar:
+        for member in tar:
+            if member.isfile() and (file_object := tar.extractfile(member)):
+                yield member.name, file_object.read()
 
 
 def _place(name: str) -> tuple[str, str, str] | None:
@@ -88,8 +103,10 @@ def _place(name: str) -> tuple[str, str, str] | None:
 def _decode(content: bytes, where: str) -> Array:
     """uint8 [3, 32, 32] of any picture that Pillow reads, resized when it has another size."""
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            rgb = image.convert("RGB")
+        with Image.open(io.BytesIO(content)) as file:
+            # convert("RGB") would cut 16-bit grey at 255, and warn of palettes with alpha
+            shown = file.point(lambda level: level / 257).convert("L") if file.mode.startswith("I") else file
+            rgb = shown.convert("RGBA" if "transparency" in file.info else "RGB").convert("RGB")
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
         raise InputError(f"{where}: is no picture that Pillow reads ({reason}); remove or replace it") from None

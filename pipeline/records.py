@@ -31,6 +31,7 @@ class Record:
     trained_with: Mapping[str, Any] = field(default_factory=dict)  # parameters in the header of those weights
     history: list[dict[str, float]] = field(default_factory=list)  # per epoch
     metrics: dict[str, float] = field(default_factory=dict)
+    standard_errors: dict[str, float] = field(default_factory=dict)  # of metrics that are means over pictures
     inputs: dict[str, str] = field(default_factory=dict)  # md5 by path
     outputs: dict[str, dict[str, str]] = field(default_factory=dict)  # md5 and sha256 by path
     run_id: str | None = None  # the MLflow run that was written while training

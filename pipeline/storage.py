@@ -97,7 +97,7 @@ def load_table(path: Path) -> dict[str, list[float]]:
         return {name: [float(row[name]) for row in rows] for name in rows[0]}
     except FileNotFoundError:
         raise InputError(f"{path}: no such file, expected the output of an earlier stage; run dvc repro") from None
-    except (OSError, ValueError, IndexError, TypeError) as error:
+    except (OSError, ValueError, IndexError, TypeError, csv.Error) as error:
         raise InputError(f"{path}: is not a table of numbers ({error}); delete it and run dvc repro") from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import sqlite3
@@ -19,8 +20,7 @@ from pipeline.records import Record, load_records
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-import mlflow
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
+from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -29,10 +29,9 @@ if TYPE_CHECKING:
 
 ARTIFACTS = "mlartifacts"
 DATABASE = "mlflow.db"
-DESCRIPTION = (
-    "Fully connected and convolutional VAEs on {name}. Select runs and choose Compare, or open the Chart view: "
-    "metrics have equal names for both models; samples and reconstructions have a slider over epochs."
-)
+FIGURES_TAG = "figures.sha256"
+COLORS = {"fc": "#d95f02", "conv": "#1b9e77"}  # of a model's runs on shared charts
+DESCRIPTION = "FC and conv VAEs on {name}. The chart view compares them: the slider under the pictures picks the epoch."
 
 
 def store_uri() -> str:
@@ -46,7 +45,6 @@ def open_store() -> MlflowClient:
     logging.getLogger("alembic").setLevel(logging.ERROR)
     if "MLFLOW_TRACKING_URI" not in os.environ:
         _create_database(lineage.main_checkout() / DATABASE)
-    mlflow.set_tracking_uri(store_uri())
     return MlflowClient(store_uri())
 
 
@@ -139,7 +137,7 @@ def sync(folder: Path = storage.RUNS) -> None:
             if trained.stage.startswith("train@"):
                 for run in _finished_runs(client, trained, folder):
                     _add_results(client, run, trained, records, folder)
-    except (MlflowException, OSError, sqlite3.Error) as error:
+    except Exception as error:
         _warn(f"MLflow cannot be reached, the records are kept; `make ui` catches up later: {_one_line(error)}")
 
 
@@ -155,6 +153,9 @@ def _finished_runs(client: MlflowClient, trained: Record, folder: Path) -> Seque
         run = client.get_run(trained.run_id or "")
     except MlflowException:
         run = _create_run(client, trained, restored_from=trained.run_id)
+    if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
+        print(f"note: run {run.info.run_name} ({run.info.run_id}) was deleted in MLflow and stays deleted")
+        return same_weights
     run_id = run.info.run_id
     logged = int(max((metric.step for metric in client.get_metric_history(run_id, "train/elbo")), default=0))
     _log_history(client, run_id, [row for row in trained.history if row["epoch"] > logged], _milliseconds(trained))
@@ -175,21 +176,23 @@ def _add_results(client: MlflowClient, run: Run, trained: Record, records: Itera
         if record is trained or record.weights_md5.get(trained.model) != weights_md5:
             continue
         changed = {key: value for key, value in record.metrics.items() if run.data.metrics.get(key) != value}
-        if changed:
+        if changed:  # at step 0: MLflow draws bars for metrics that have no other
             now = _milliseconds(record, record.seconds)
-            step = len(trained.history)
-            client.log_batch(run.info.run_id, [Metric(key, value, now, step) for key, value in changed.items()])
+            client.log_batch(run.info.run_id, [Metric(key, value, now, 0) for key, value in changed.items()])
+        shown = json.loads(run.data.tags.get(FIGURES_TAG, "{}"))
+        missing = {}
         for path, hashes in record.outputs.items():
             figure = Path(path)
             owner, _, name = figure.stem.partition("_")
             if figure.suffix != ".png" or (owner in ("fc", "conv") and owner != trained.model):
                 continue
             artifact = f"{name if owner == trained.model else figure.stem}.png"  # one name for both models
-            tag = f"figure.{artifact}.sha256"
             local = _beside(folder, figure)
-            if run.data.tags.get(tag) != hashes["sha256"] and local.exists():
+            if shown.get(artifact) != hashes["sha256"] and local.exists():
                 _log_artifact_as(client, run.info.run_id, local, artifact)
-                client.set_tag(run.info.run_id, tag, hashes["sha256"])
+                missing[artifact] = hashes["sha256"]
+        if missing:
+            client.set_tag(run.info.run_id, FIGURES_TAG, json.dumps(shown | missing, sort_keys=True))
 
 
 def _create_run(client: MlflowClient, record: Record, restored_from: str | None = None) -> Run:
@@ -204,6 +207,7 @@ def _create_run(client: MlflowClient, record: Record, restored_from: str | None 
         "git.dirty": str(record.dirty),
         "mlflow.source.name": f"python -m pipeline.train {record.model}",
         "mlflow.source.type": "LOCAL",
+        "mlflow.runColor": COLORS[str(record.model)],
         "mlflow.note.content": f"{record.model} VAE on {record.data_name}, kl_weight {kl_weight}, "
         f"{record.parameters['likelihood']} likelihood; made by DVC stage {record.stage}.",
     }
@@ -217,7 +221,7 @@ def _create_run(client: MlflowClient, record: Record, restored_from: str | None 
     )
     parameters = {"model": record.model, **record.parameters}
     client.log_batch(run.info.run_id, params=[Param(key, str(value)) for key, value in parameters.items()])
-    dataset = Dataset(record.data_name, record.data_md5 or "", "local", '{"uri": "data/images.safetensors"}')
+    dataset = Dataset(record.data_name, (record.data_md5 or "")[:8], "local", '{"uri": "data/images.safetensors"}')
     client.log_inputs(run.info.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
     return run
 
@@ -246,10 +250,45 @@ def _log_artifact_as(client: MlflowClient, run_id: str, path: Path, name: str) -
 
 
 def comparison_path(client: MlflowClient) -> str | None:
-    """The page of the MLflow UI that charts the runs of the experiment with the newest run; None without runs."""
+    """The page of the MLflow UI that charts the newest run of each model of the newest experiment; None without runs.
+
+    The layout (pictures at the last epoch, curves, test metrics) is a view that MLflow keeps in an experiment tag.
+    """
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    runs = client.search_runs(experiments, order_by=["attributes.start_time DESC"], max_results=1)
-    return f"#/experiments/{runs[0].info.experiment_id}/runs?compareRunsMode=CHART" if runs else None
+    runs = client.search_runs(experiments, "tags.model != ''", order_by=["attributes.start_time DESC"], max_results=1)
+    if not runs:
+        return None
+    experiment = runs[0].info.experiment_id
+    newest: dict[str, Run] = {}
+    for run in client.search_runs([experiment], "tags.model != ''", order_by=["attributes.start_time DESC"]):
+        newest.setdefault(run.data.tags["model"], run)
+    view = json.dumps(_comparison_view(list(newest.values())))
+    client.set_experiment_tag(experiment, "mlflow.sharedViewState.comparison", view)
+    query = "viewStateShareKey=comparison&compareRunsMode=CHART&workflowType=machine_learning"
+    return f"#/experiments/{experiment}/runs?{query}"
+
+
+def _comparison_view(runs: Sequence[Run]) -> dict[str, Any]:
+    """MLflow 3's state of the chart view: which runs, which sections in which order, and the pictures' cards."""
+    last_epoch = min(int(run.data.params["train.epochs"]) for run in runs)
+    generated = {"deleted": False, "isGenerated": True}
+    card = {"type": "IMAGE", "metricSectionId": "pictures", "step": last_epoch, "showRunParams": False}
+    card |= {"runsCountToCompare": 10} | generated
+    sections = ("pictures", "validation", "test", "train", "Model metrics", "System metrics")
+    return {
+        "compareRunCharts": [
+            card | {"uuid": f"chart-{key}", "imageKeys": [key]} for key in ("samples", "reconstructions")
+        ],
+        "compareRunSections": [
+            {"uuid": name, "name": name, "display": "metrics" not in name, "isReordered": False}
+            | generated
+            | ({"columns": 2, "cardHeight": 640} if name == "pictures" else {})
+            for name in sections
+        ],
+        "isAccordionReordered": True,
+        "searchFilter": f"attributes.run_id IN ({', '.join(repr(run.info.run_id) for run in runs)})",
+        "selectedColumns": ["params.`model`", "params.`kl_weight`", "metrics.`test/elbo`", "metrics.`test/psnr`"],
+    }
 
 
 def _milliseconds(record: Record, later: float = 0.0) -> int:

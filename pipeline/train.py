@@ -22,7 +22,7 @@ from pipeline.weights import save_trained
 if TYPE_CHECKING:
     import numpy as np
 
-PREVIEWS = 16  # pictures in each of the grids that MLflow shows with a slider over epochs
+PREVIEW_SIDE = 6  # pictures along a side of the grids that MLflow shows with a slider over epochs
 
 
 def main(model: Model) -> None:
@@ -63,14 +63,17 @@ def architecture(params: Params, model: Model) -> Architecture:
 
 @torch.no_grad()
 def previews(vae: VAE, validation: torch.Tensor) -> dict[str, np.ndarray[Any, Any]]:
-    """Grids [H, W, 3] uint8: the same prior draws every epoch, and validation pictures above their reconstructions."""
+    """Grids [H, W, 3] uint8: the same prior draws every epoch; rows of validation pictures, each above its decoding."""
     vae.eval()
-    noise = torch.randn(PREVIEWS, vae.architecture.latent_dim, generator=generator(0, "previews"))
-    pictures = to_float(validation[: PREVIEWS // 2])
+    noise = torch.randn(PREVIEW_SIDE**2, vae.architecture.latent_dim, generator=generator(0, "previews"))
+    pictures = to_float(validation[: PREVIEW_SIDE**2 // 2])
     samples = vae.decode(noise.to(pictures.device)).mean
-    reconstructions = torch.cat([pictures, vae.decode(vae.encode(pictures).mean).mean])
+    decoded = vae.decode(vae.encode(pictures).mean).mean
+    reconstructions = torch.cat(
+        [row for pair in zip(pictures.split(PREVIEW_SIDE), decoded.split(PREVIEW_SIDE), strict=True) for row in pair]
+    )
     return {
-        name: make_grid(to_uint8(images).cpu(), nrow=PREVIEWS // 2, padding=1).permute(1, 2, 0).numpy()
+        name: make_grid(to_uint8(images).cpu(), nrow=PREVIEW_SIDE, padding=1).permute(1, 2, 0).numpy()
         for name, images in (("samples", samples), ("reconstructions", reconstructions))
     }
 

@@ -52,7 +52,7 @@ def load_trained(model: Model, device: torch.device) -> Trained:
         data, parameters = header["data"], header["parameters"]
         vae = build_vae(architecture, seed=0)
         name, md5 = data["name"], data["md5"]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise InputError(f"{path}: its header describes no network ({error!r}); delete it and run dvc repro") from None
     if architecture.model != model:
         raise InputError(f"{path}: found the weights of {architecture.model}, expected those of {model}")

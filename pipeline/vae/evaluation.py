@@ -99,7 +99,7 @@ def headline(evaluation: Evaluation, likelihood: str) -> tuple[Metrics, Metrics]
 
 
 def _psnr(images: Tensor, targets: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of each image, dB, [B]; where images are equal, 68 dB: an error of a tenth of a level."""
+    """Peak signal-to-noise ratio of each image, dB, [B]; 68 dB (a tenth of a level off) where images are equal."""
     psnr = peak_signal_noise_ratio(images, targets, data_range=1.0, reduction="none", dim=(1, 2, 3))
     return psnr.clamp_max(20 * math.log10(10 * 255))
 

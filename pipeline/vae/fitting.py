@@ -76,7 +76,7 @@ def fit(
             "epoch": epoch,
             **sums.means("train"),
             **validate(vae, validation, settings.batch_size, generator(seed, "validation noise")),
-            "learning_rate": learning_rate(settings, step / steps_per_epoch),
+            "train/learning_rate": learning_rate(settings, step / steps_per_epoch),
         }
 
 
@@ -99,8 +99,9 @@ def validate(vae: VAE, images: Tensor, batch_size: int, noise: torch.Generator) 
     """Means of the bound's terms over all `images`, one posterior draw each, as `validation/*`."""
     vae.eval()
     sums = TermSums()
-    for batch in batches(images, batch_size):
-        sums.add(bound_terms(vae, batch, _noise(len(batch), vae, noise)))
+    eps = _noise(len(images), vae, noise).split(batch_size)  # drawn at once: smaller draws would give other numbers
+    for batch, batch_noise in zip(batches(images, batch_size), eps, strict=True):
+        sums.add(bound_terms(vae, batch, batch_noise))
     return sums.means("validation")
 
 

@@ -1,0 +1,50 @@
+"""How do results get into git? One run of the committed code on the best data at hand, committed with its reports."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import PurePosixPath
+
+from pipeline import readme, storage, tracking
+from pipeline.errors import InputError
+from pipeline.experiments import export, forget_experiment, require_history, run_experiment
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m pipeline.publish", description=__doc__)
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="parameters that differ from params.yaml")
+    publish(parser.parse_args().overrides)
+
+
+def publish(overrides: list[str]) -> None:
+    """Run, take over reports/, dvc.lock and models/, fill in README's tables and commit."""
+    require_history()
+    changed = _git("status", "--porcelain", "--untracked-files=no").splitlines()
+    if changed:
+        raise InputError(f"uncommitted changes ({changed[0].strip()}), expected none: commit or stash them first")
+    commit = _git("rev-parse", "--short", "HEAD").strip()
+    revision = run_experiment("publish", overrides)
+    export(revision, PurePosixPath(storage.REPORTS.as_posix()), storage.REPORTS)
+    lock = storage.REPORTS.parent / "dvc.lock"
+    lock.write_text(_git("show", f"{revision}:dvc.lock"), encoding="utf-8")
+    subprocess.run(["dvc", "checkout", "--quiet", "--force"], check=True)
+    forget_experiment("publish")
+    tracking.sync()
+    readme.main()
+    _git("add", "dvc.lock", "README.md", storage.REPORTS.as_posix())
+    if _git("status", "--porcelain", "--untracked-files=no"):
+        _git("commit", "--quiet", "--message", f"Publish the results of {commit}: {' '.join(overrides)}".rstrip(": "))
+    print(f"published: {_git('log', '-1', '--oneline').strip()}")
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")

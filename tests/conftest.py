@@ -1,0 +1,162 @@
+"""Small real inputs for the tests: eight shapes, tiny networks, and a workspace to run stages in."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from pipeline import download
+from pipeline.vae.images import SHAPE_CLASSES, draw_shapes, generator
+from pipeline.vae.networks import VAE, Architecture, build_vae
+
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+torch.set_num_threads(1)  # tiny tensors: threads would only wait for each other
+ROOT = Path(__file__).parents[1]
+TINY: Mapping[str, Any] = {
+    "latent_dim": 4,
+    "data": {"source": "shapes", "name": "shapes", "validation": 100},
+    "train": {"epochs": 2, "batch_size": 50},
+    "networks": {"fc": {"hidden": [16]}, "conv": {"channels": [4, 8]}},
+    "run": {"threads": 1},
+    "render": {"samples": 4, "reconstructions": 4, "interpolation_rows": 1, "traversal_directions": 2},
+}
+
+
+@pytest.fixture(scope="session")
+def shapes() -> torch.Tensor:
+    """uint8 [50, 3, 32, 32]."""
+    return draw_shapes(50, generator(0, "tests")).images
+
+
+@pytest.fixture(params=["gaussian", "bernoulli"])
+def likelihood(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=["fc", "conv"])
+def model(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def tiny_vae() -> Callable[..., VAE]:
+    def build(model: str = "fc", likelihood: str = "gaussian", seed: int = 0) -> VAE:
+        sizes = {"fc": (16,), "conv": (4, 8)}[model]
+        return build_vae(Architecture(model, sizes, 4, likelihood), seed)  # type: ignore[arg-type]
+
+    return build
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the leaves of `changes`."""
+    result = dict(base)
+    for key, value in changes.items():
+        result[key] = merged(base[key], value) if isinstance(value, Mapping) else value
+    return result
+
+
+def write_params(folder: Path, changes: Mapping[str, Any]) -> None:
+    committed = yaml.safe_load((ROOT / "params.yaml").read_text())
+    (folder / "params.yaml").write_text(yaml.safe_dump(merged(committed, changes)))
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder with tiny parameters, in which stages run and which holds their MLflow store."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("DVC_EXP_NAME", raising=False)
+    few_shapes(monkeypatch)
+    write_params(tmp_path, TINY)
+    return tmp_path
+
+
+def few_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """300 shapes for train and validation, 60 for test."""
+    monkeypatch.setattr(download, "SHAPES_TRAIN", 300)
+    monkeypatch.setattr(download, "SHAPES_TEST", 60)
+
+
+class Clone:
+    """A clone of this checkout, uncommitted changes included, with tiny parameters committed."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.environment = dict(environment)
+
+    def run(self, *command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+        finished = subprocess.run(
+            command, cwd=self.folder, env=self.environment | environment, capture_output=True, text=True, check=False
+        )
+        if check and finished.returncode:
+            raise AssertionError(f"{command} exited with {finished.returncode}:\n{finished.stdout}{finished.stderr}")
+        return finished
+
+    def repro(self, *arguments: str) -> set[str]:
+        """Names of the stages that ran."""
+        lines = self.run("dvc", "repro", *arguments).stdout.splitlines()
+        return {line.split("'")[1] for line in lines if line.startswith("Running stage")}
+
+    def edit_params(self, changes: Mapping[str, Any]) -> None:
+        path = self.folder / "params.yaml"
+        path.write_text(yaml.safe_dump(merged(yaml.safe_load(path.read_text()), changes)))
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "--all")
+        identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+        self.run("git", *identity, "commit", "--quiet", "--message", message)
+
+    def append(self, path: str, text: str) -> None:
+        with (self.folder / path).open("a") as file:
+            file.write(text)
+
+
+@pytest.fixture
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
+    """A fresh clone for a test that runs dvc; git has no identity there, as on a new machine."""
+    folder = tmp_path_factory.mktemp("clone") / "checkout"
+    folder.mkdir()
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0"):
+        if name and (ROOT / name).exists() and name != "dvc.lock":
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    home = folder.parent / "home"
+    home.mkdir()
+    keep = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "GIT_", "MLFLOW_"))}
+    path = os.pathsep.join([str(Path(sys.executable).parent), keep["PATH"]])  # where dvc finds its python
+    clone = Clone(folder, keep | {"HOME": str(home), "PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true"})
+    save_pictures(folder / "data/raw/tiny.tar")
+    write_params(folder, merged(TINY, {"data": {"source": "folder", "name": "tiny", "path": "data/raw/tiny.tar"}}))
+    clone.run("git", "init", "--quiet")
+    clone.commit("start")
+    yield clone
+    shutil.rmtree(folder.parent, ignore_errors=True)
+
+
+def save_pictures(path: Path) -> None:
+    """An archive of 300 training and 60 test pictures in ten classes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for split, count in (("train", 300), ("test", 60)):
+            drawn = draw_shapes(count, generator(0, split))
+            for number, (image, label) in enumerate(zip(drawn.images, drawn.labels.tolist(), strict=True)):
+                content = io.BytesIO()
+                Image.fromarray(image.permute(1, 2, 0).numpy()).save(content, "PNG")
+                info = tarfile.TarInfo(f"{split}/{SHAPE_CLASSES[label]}/{number}.png")
+                info.size = content.tell()
+                content.seek(0)
+                archive.addfile(info, content)

@@ -1,0 +1,115 @@
+"""Does a stage end as a good command does: one line per mistake, the right exit status, nothing left behind?"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+STAGE = '''"""What does this stage answer?"""
+
+import signal
+import sys
+from pathlib import Path
+
+from pipeline.command import model_command, plain_command
+from pipeline.errors import InputError
+from pipeline.storage import replacing
+
+
+def main(model: str) -> None:
+    if model == "fc":
+        raise InputError("params.yaml: seed: missing\\nparams.yaml: train: missing")
+    with replacing(Path("result.json")) as partial:
+        partial.write_text("half")
+        print("waiting", flush=True)
+        sys.stdin.read()
+
+
+def fail() -> None:
+    raise ValueError("a mistake of ours")
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs would ignore it
+    if Path("plain").exists():
+        plain_command(fail)
+    else:
+        model_command(main)
+'''
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "stage.py").write_text(STAGE)
+    return tmp_path
+
+
+def environment() -> Mapping[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "stage", *arguments],
+        cwd=folder, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_a_stage_that_ends_well_exits_with_0(folder: Path) -> None:
+    finished = run(folder, "conv")
+    assert (finished.returncode, finished.stdout, finished.stderr) == (0, "waiting\n", "")
+    assert (folder / "result.json").read_text() == "half"
+
+
+def test_every_mistake_of_the_user_is_one_line_and_no_traceback(folder: Path) -> None:
+    finished = run(folder, "fc")
+    assert finished.returncode == 1
+    assert finished.stdout == ""
+    assert finished.stderr == "error: params.yaml: seed: missing\nerror: params.yaml: train: missing\n"
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(folder: Path) -> None:
+    (folder / "plain").touch()
+    finished = run(folder)
+    assert finished.returncode == 1
+    assert finished.stderr.startswith("Traceback")
+    assert finished.stderr.endswith("ValueError: a mistake of ours\n")
+
+
+@pytest.mark.parametrize("arguments", [["transformer"], [], ["fc", "conv"]], ids=str)
+def test_an_unknown_model_exits_with_2_and_names_the_known_ones(folder: Path, arguments: list[str]) -> None:
+    finished = run(folder, *arguments)
+    assert finished.returncode == 2
+    assert finished.stderr.startswith("usage: python -m stage [-h] {fc,conv}\n")
+    assert "Traceback" not in finished.stderr
+
+
+def test_help_shows_the_question_that_the_stage_answers(folder: Path) -> None:
+    finished = run(folder, "--help")
+    assert finished.returncode == 0
+    assert "What does this stage answer?" in finished.stdout
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "told"), [(signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "interrupted\n")], ids=["term", "int"]
+)
+def test_a_signal_ends_a_stage_in_order(folder: Path, sent: signal.Signals, status: int, told: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "stage", "conv"],
+        cwd=folder, env=environment(), text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting\n"
+        process.send_signal(sent)
+        _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (status, told)
+    assert [file.name for file in folder.iterdir()] == ["stage.py"]

@@ -1,0 +1,238 @@
+"""Do dvc.yaml, the code, params.yaml and README still agree? Each contract with a change by hand that it notices."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from pipeline import download, evaluate, readme, render, train
+from pipeline.errors import InputError
+from pipeline.params import MODELS, USED_BY_STAGE, Params, load_params, used_parameters
+from tests.conftest import ROOT, TINY, merged, write_params
+
+STAGES = ("download", "train", "evaluate", "render")
+
+# Modules that cannot change a result: what they write is a record, a view of it, or a message.
+RESULT_NEUTRAL = {
+    f"pipeline/{name}.py" for name in ("command", "errors", "lineage", "params", "records", "serving", "tracking")
+}
+
+# Who may know whom; a module that is not named here is a command on top, which may import all but another stage.
+LAYERS: Mapping[str, set[str]] = {
+    "errors": set(),
+    "params": {"errors"},
+    "storage": {"errors"},
+    "pictures": {"errors"},
+    "lineage": set(),
+    "records": {"errors", "lineage", "params", "storage"},
+    "tracking": {"lineage", "records", "storage"},
+    "hardware": set(),
+    "command": {"errors", "params"},
+    "vae.distributions": set(),
+    "vae.images": set(),
+    "vae.networks": {"vae.distributions", "vae.images"},
+    "vae.objective": {"vae.distributions", "vae.images", "vae.networks"},
+    "vae.fitting": {"vae.distributions", "vae.images", "vae.networks", "vae.objective"},
+    "vae.evaluation": {"vae.distributions", "vae.images", "vae.networks", "vae.objective"},
+    "vae.figures": set(),
+    "weights": {"errors", "lineage", "params", "storage", "vae.networks"},
+}
+FOREIGN_TO_THE_CORE = {"mlflow", "dvc", "yaml", "argparse", "pathlib", "json", "safetensors", "tqdm"}
+
+
+def pipeline_file() -> dict[str, Any]:
+    content = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    assert isinstance(content, dict)
+    return content
+
+
+def imported_names(path: Path) -> set[str]:
+    """Full names of everything that a module imports."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def imported_modules(path: Path, root: Path = ROOT) -> set[str]:
+    """Files of this project that a module imports, relative to `root`."""
+    files = {f"{name.replace('.', '/')}.py" for name in imported_names(path) if name.startswith("pipeline.")}
+    return {file for file in files if (root / file).exists()}
+
+
+def needed_modules(stage: str) -> set[str]:
+    """The stage's module and all that it imports, directly or not, less those that cannot change a result."""
+    found, waiting = set(), {f"pipeline/{stage}.py"}
+    while waiting:
+        module = waiting.pop()
+        found.add(module)
+        waiting |= imported_modules(ROOT / module) - RESULT_NEUTRAL - found
+    return found
+
+
+def wrong_deps(content: Mapping[str, Any]) -> dict[str, set[str]]:
+    """Stages whose code deps are not what they import, with the difference."""
+    declared = {
+        stage: {dep for dep in content["stages"][stage]["deps"] if dep.startswith("pipeline/")} for stage in STAGES
+    }
+    return {stage: declared[stage] ^ needed for stage in STAGES if declared[stage] != (needed := needed_modules(stage))}
+
+
+def wrong_params(content: Mapping[str, Any]) -> dict[str, set[str]]:
+    """Stages whose params are not those that records and MLflow state, with the difference."""
+    declared = {
+        stage: {key.replace("${item.model}", "{model}") for key in content["stages"][stage]["params"]}
+        for stage in STAGES
+    }
+    return {stage: declared[stage] ^ used for stage in STAGES if declared[stage] != (used := set(USED_BY_STAGE[stage]))}
+
+
+def test_a_stage_depends_on_exactly_the_modules_it_imports() -> None:
+    assert wrong_deps(pipeline_file()) == {}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_missing_and_a_needless_dep_are_noticed(stage: str) -> None:
+    changed = copy.deepcopy(pipeline_file())
+    changed["stages"][stage]["deps"].remove(f"pipeline/{stage}.py")
+    changed["stages"][stage]["deps"].append("pipeline/tracking.py")
+    assert wrong_deps(changed) == {stage: {f"pipeline/{stage}.py", "pipeline/tracking.py"}}
+
+
+def test_declared_params_are_those_that_records_state() -> None:
+    assert wrong_params(pipeline_file()) == {}
+
+
+def test_a_changed_param_is_noticed() -> None:
+    changed = copy.deepcopy(pipeline_file())
+    changed["stages"]["train"]["params"].remove("kl_weight")
+    changed["stages"]["render"]["params"].append("run")
+    assert wrong_params(changed) == {"train": {"kl_weight"}, "render": {"run"}}
+
+
+class Watched:
+    """Parameters that note which leaves are read."""
+
+    def __init__(self, section: BaseModel, seen: set[str], prefix: str = "") -> None:
+        self._section, self._seen, self._prefix = section, seen, prefix
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._section, name)
+        if isinstance(value, BaseModel):
+            return Watched(value, self._seen, f"{self._prefix}{name}.")
+        if name in type(self._section).model_fields:
+            self._seen.add(self._prefix + name)
+        return value
+
+
+def test_the_declared_leaves_are_read_and_no_others(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: set[str] = set()
+
+    def load_watched() -> Params:
+        return Watched(load_params(), seen)  # type: ignore[return-value]
+
+    for module in (download, train, evaluate, render):
+        monkeypatch.setattr(module, "load_params", load_watched)
+
+    def check(stage: str, model: str | None = None) -> None:
+        declared = set(used_parameters(load_params(), stage, model))  # type: ignore[arg-type]
+        assert {key for key in seen if not key.startswith("run.")} == declared, (stage, model)
+        seen.clear()
+
+    for source in ("folder", "cifar10", "shapes"):
+        paths = {"path": "nowhere" if source == "folder" else None}
+        urls = {"url": "file:///nowhere.tar.gz" if source == "cifar10" else None}
+        write_params(workspace, merged(TINY, {"data": {"source": source} | paths | urls}))
+        try:
+            download.main()
+        except InputError:
+            assert source != "shapes"
+    check("download")
+    for model in MODELS:
+        train.main(model)
+        check("train", model)
+    for model in MODELS:
+        evaluate.main(model)
+        check("evaluate", model)
+    render.main()
+    check("render")
+
+
+def test_run_parameters_belong_to_no_stage() -> None:
+    text = (ROOT / "dvc.yaml").read_text()
+    assert not re.search(r"^\s*- run\b", text, flags=re.MULTILINE)
+    assert not any(key.startswith("run") for keys in USED_BY_STAGE.values() for key in keys)
+
+
+@pytest.mark.parametrize("module", sorted(LAYERS))
+def test_modules_know_only_the_layers_below(module: str) -> None:
+    path = ROOT / "pipeline" / f"{module.replace('.', '/')}.py"
+    known = {name.removeprefix("pipeline/").removesuffix(".py").replace("/", ".") for name in imported_modules(path)}
+    assert known <= LAYERS[module]
+    if module.startswith("vae."):
+        assert not {name.partition(".")[0] for name in imported_names(path)} & FOREIGN_TO_THE_CORE
+        calls = {
+            node.func.id
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        }
+        assert not calls & {"open", "print"}
+
+
+def test_no_stage_imports_another() -> None:
+    for stage in STAGES:
+        others = {f"pipeline/{other}.py" for other in STAGES} - {f"pipeline/{stage}.py"}
+        assert not imported_modules(ROOT / f"pipeline/{stage}.py") & others
+
+
+def test_mlflow_is_known_to_tracking_alone() -> None:
+    users = {
+        path.name
+        for path in (ROOT / "pipeline").rglob("*.py")
+        if any(name.partition(".")[0] == "mlflow" for name in imported_names(path))
+    }
+    assert users <= {"tracking.py", "serving.py"}
+
+
+def test_the_weighted_loss_stands_in_one_line() -> None:
+    lines = [
+        line
+        for path in (ROOT / "pipeline").rglob("*.py")
+        for line in path.read_text().splitlines()
+        if re.search(r"kl_weight\s*\*\s*[a-z_.]*rate|rate\s*\*\s*[a-z_.]*kl_weight", line)
+    ]
+    assert len(lines) == 1
+
+
+def test_readme_shows_the_numbers_of_reports() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert readme.with_tables(text, ROOT) == text
+
+
+def test_a_number_changed_by_hand_is_noticed() -> None:
+    text = (ROOT / "README.md").read_text()
+    block = readme.BLOCK.search(text)
+    assert block is not None
+    number = re.search(r"\d+\.\d+", block.group("table"))
+    assert number is not None
+    changed = text.replace(number.group(), "9" + number.group(), 1)
+    assert readme.with_tables(changed, ROOT) != changed
+
+
+def test_every_pinned_requirement_is_exact_and_names_no_index() -> None:
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    assert all(re.match(r"^[a-z0-9._-]+(\[[a-z,]+\])?==[^ ]+( ; .+)?$", line) for line in lines if line)
+    pinned = {re.split(r"[\[=]", line)[0] for line in lines}
+    wanted = set(re.findall(r'^    "([a-z]+)', (ROOT / "pyproject.toml").read_text(), flags=re.MULTILINE))
+    assert wanted - {"mlflow", "dvc"} <= pinned | {"types"}

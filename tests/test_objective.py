@@ -1,0 +1,74 @@
+"""Are the terms of the bound what the textbook says, with their signs and units?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch.distributions import Normal, kl_divergence
+
+from pipeline.vae.distributions import DiagonalGaussian
+from pipeline.vae.images import to_float
+from pipeline.vae.networks import VAE
+from pipeline.vae.objective import (
+    Terms,
+    bits_per_dim,
+    bound_terms,
+    importance_weighted_elbo,
+    rate,
+    rate_per_dimension,
+)
+
+
+def random_posterior(dtype: torch.dtype = torch.float64) -> DiagonalGaussian:
+    generator = torch.Generator().manual_seed(0)
+    return DiagonalGaussian(*torch.randn(2, 6, 3, generator=generator, dtype=dtype))
+
+
+def test_rate_of_the_prior_is_zero() -> None:
+    assert rate(DiagonalGaussian(torch.zeros(2, 5), torch.zeros(2, 5))).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_rate_equals_torch_distributions(dtype: torch.dtype, rtol: float) -> None:
+    posterior = random_posterior(dtype)
+    expected = kl_divergence(Normal(posterior.mean, posterior.log_std.exp()), Normal(0.0, 1.0))
+    torch.testing.assert_close(rate_per_dimension(posterior), expected.to(dtype), rtol=rtol, atol=rtol)
+
+
+def test_rate_agrees_with_monte_carlo_within_four_standard_errors() -> None:
+    posterior = random_posterior()
+    normal = Normal(posterior.mean, posterior.log_std.exp())
+    torch.manual_seed(0)
+    draws = normal.sample(torch.Size([20_000]))
+    estimates = (normal.log_prob(draws) - Normal(0.0, 1.0).log_prob(draws)).sum(-1)
+    errors = estimates.std(0) / math.sqrt(len(estimates))
+    assert bool(((estimates.mean(0) - rate(posterior)).abs() < 4 * errors).all())
+
+
+def test_kl_weight_is_in_the_loss_and_never_in_the_elbo() -> None:
+    terms = Terms(rate=torch.tensor([2.0, 4.0]), distortion=torch.tensor([10.0, 20.0]))
+    assert terms.elbo.tolist() == [-12, -24]
+    assert terms.loss(kl_weight=1).item() == 18 == -terms.elbo.mean().item()
+    assert terms.loss(kl_weight=4).item() == 15 + 4 * 3
+
+
+def test_importance_weighted_elbo_with_one_sample_has_the_elbo_as_mean_and_grows_with_samples(
+    tiny_vae: Callable[..., VAE], shapes: torch.Tensor, likelihood: str
+) -> None:
+    vae, images = tiny_vae("fc", likelihood), to_float(shapes[:4])
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(2000, 4, 4, generator=generator)
+    with torch.no_grad():
+        elbo = torch.stack([bound_terms(vae, images, eps).elbo for eps in noise])
+        one = torch.stack([importance_weighted_elbo(vae, images, eps.unsqueeze(0)) for eps in noise])
+        many = torch.stack([importance_weighted_elbo(vae, images, part) for part in noise.split(20)])
+    errors = ((elbo.std(0) ** 2 + one.std(0) ** 2) / len(noise)).sqrt()
+    assert bool(((elbo.mean(0) - one.mean(0)).abs() < 4 * errors).all())
+    assert bool((many.mean(0) > one.mean(0)).all())
+
+
+def test_uniform_levels_take_eight_bits() -> None:
+    assert bits_per_dim(-3072 * math.log(256)) == pytest.approx(8.0)
