@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from torchvision.datasets import CIFAR10
+from tqdm import tqdm
 
 from pipeline import lineage, storage
 from pipeline.command import plain_command
@@ -81,7 +82,9 @@ def fetch_archive(url: str, path: Path, md5: str) -> None:
     try:
         with storage.replacing(path) as partial:
             with urllib.request.urlopen(url, timeout=60) as response, partial.open("wb") as file:
-                shutil.copyfileobj(response, file, 1 << 20)
+                size = int(response.headers.get("Content-Length", 0))
+                with tqdm.wrapattr(response, "read", total=size, desc=path.name, disable=None) as body:
+                    shutil.copyfileobj(body, file, 1 << 20)
             found = lineage.md5(partial)
             if found != md5:
                 raise InputError(

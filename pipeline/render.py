@@ -43,7 +43,7 @@ def main() -> None:
     paths = []
     for name, figure in drawn.items():
         shown = [trained for trained in models if name == f"{trained.model}_samples"] or models
-        weights_md5 = {trained.model: trained.md5 for trained in shown}
+        weights_md5 = {str(trained.model): trained.md5 for trained in shown}
         text = lineage.figure_text(record.data_md5 or "", weights_md5, record.parameters)
         paths.append(storage.FIGURES / f"{name}.png")
         storage.save_figure(paths[-1], figure, text)

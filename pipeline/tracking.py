@@ -271,7 +271,7 @@ def comparison_path(client: MlflowClient) -> str | None:
 def _comparison_view(runs: Sequence[Run]) -> dict[str, Any]:
     """MLflow 3's state of the chart view: which runs, which sections in which order, and the pictures' cards."""
     last_epoch = min(int(run.data.params["train.epochs"]) for run in runs)
-    generated = {"deleted": False, "isGenerated": True}
+    generated: dict[str, Any] = {"deleted": False, "isGenerated": True}
     card = {"type": "IMAGE", "metricSectionId": "pictures", "step": last_epoch, "showRunParams": False}
     card |= {"runsCountToCompare": 10} | generated
     sections = ("pictures", "validation", "test", "train", "Model metrics", "System metrics")

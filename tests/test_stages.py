@@ -85,6 +85,7 @@ def test_one_finished_run_for_each_model_with_everything_in_it(finished: Path, c
         assert run.info.run_name == f"{model} kl=1"
         assert run.data.tags["weights.md5"] == lineage.md5(storage.weights_path(model))
         assert run.data.params["train.epochs"] == "2"
+        assert run.inputs is not None
         assert run.inputs.dataset_inputs[0].dataset.digest == lineage.md5(storage.IMAGES)[:8]
         metrics = storage.load_json(storage.METRICS / f"{model}.json")
         del metrics["parameters"], metrics["multiply_adds"]

@@ -65,7 +65,7 @@ def fit(
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(settings, progress)
             terms = bound_terms(vae, images, _noise(len(images), vae, noise))
-            terms.loss(kl_weight * warm_up(progress, settings.kl_warmup_epochs)).backward()  # type: ignore[no-untyped-call]
+            terms.loss(kl_weight * warm_up(progress, settings.kl_warmup_epochs)).backward()
             torch.nn.utils.clip_grad_norm_(vae.parameters(), settings.max_grad_norm)
             optimizer.step()
             optimizer.zero_grad()

@@ -68,7 +68,7 @@ def train_and_test(model: nn.Module, epochs: int, train: Tensor, test: Tensor) -
         for indices in torch.randperm(len(train)).split(128):
             optimizer.zero_grad()
             loss = assignment_loss(model(train[indices]), train[indices])
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
     model.eval()
     with torch.no_grad():
