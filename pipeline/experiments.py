@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import subprocess
+import sys
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -49,13 +50,19 @@ def export(revision: str, source: PurePosixPath, target: Path) -> None:
 
 
 def require_history() -> None:
-    """InputError unless git tracks this pipeline and has a commit of it, as in a clone."""
-    for question in (["ls-files", "--error-unmatch", "dvc.yaml"], ["rev-parse", "--verify", "HEAD"]):
-        try:
-            _git(*question)
-        except (OSError, subprocess.CalledProcessError):
-            raise InputError(NO_HISTORY) from None
+    """InputError unless git has a commit of this pipeline, as in a clone."""
+    try:
+        _git("rev-parse", "--verify", "--quiet", "HEAD:./dvc.yaml")
+    except (OSError, subprocess.CalledProcessError):
+        raise InputError(NO_HISTORY) from None
 
 
 def _git(*arguments: str) -> bytes:
     return subprocess.run(["git", *arguments], check=True, capture_output=True).stdout
+
+
+if __name__ == "__main__":  # make asks before it sets anything up, so this module needs the standard library alone
+    try:
+        require_history()
+    except InputError as error:
+        sys.exit(f"error: {error}")

@@ -21,7 +21,7 @@ def main() -> None:
     path = tracking.comparison_path(tracking.open_store())
     if path is None:
         sys.exit("error: the MLflow store has no runs yet; type make demo or make repro first")
-    if "MLFLOW_TRACKING_URI" in os.environ:
+    if tracking.store_uri().startswith("http"):  # a server that runs already
         print(f"Compare FC and conv: {tracking.store_uri().rstrip('/')}/{path}")
         return
     print(f"Compare FC and conv: http://127.0.0.1:{port}/{path}\nStop with Ctrl-C.", flush=True)
