@@ -1,50 +1,52 @@
 # Everything runs in .venv, which the first use of a target sets up with its own uv.
 PYTHON ?= python3
 PUBLISH ?= data.source=folder data.path=data/raw/cifar10-jpeg.tar.xz data.name=cifar10-jpeg
+PORT ?= 5050
 UV := uv==0.13.9
 READY := .venv/.ready
 
+# Setting up must not use the python that it replaces.
 SYSTEM := PATH="$(PATH)"
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: demo repro publish ui test test-all lint bench clean python history
+.PHONY: demo repro publish ui test test-all lint bench clean history
 
 demo: history $(READY)  ## the whole pipeline on built-in shapes, figures in demo/
-	python -m pipeline.demo
+	.venv/bin/python -m pipeline.demo
 
 repro: history $(READY)  ## what dvc repro does, after setting up
-	dvc repro
+	.venv/bin/dvc repro
 
-publish: history $(READY)  ## the results in git: run on the best data at hand, then commit reports/, dvc.lock and README's numbers
-	python -m pipeline.publish $(PUBLISH)
+publish: history $(READY)  ## the results in git: run on the best data at hand, commit reports/, dvc.lock, README's tables
+	.venv/bin/python -m pipeline.publish $(PUBLISH)
 
-ui: $(READY)  ## MLflow, opened at the comparison
-	python -m pipeline.ui
+ui: $(READY)  ## MLflow, and the address of the comparison
+	.venv/bin/python -m pipeline.ui --port $(PORT)
 
 test: $(READY)
-	python -m pytest -m "not slow"
+	.venv/bin/python -m pytest -m "not slow"
 
 test-all: $(READY)
-	python -m pytest
+	.venv/bin/python -m pytest
 
 lint: $(READY)
-	ruff check . && ruff format --check . && mypy
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
 
 bench: history $(READY)  ## the numbers of README's comparisons, measured again
-	python -m tests.bench.compare $(PUBLISH)
+	.venv/bin/python -m tests.bench.compare $(PUBLISH)
 
 clean:  ## what a run leaves behind, but neither data nor the MLflow store
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache demo
 	find pipeline tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-python:
-	@$(SYSTEM) $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: found Python %s, expected 3.11 or newer; type make PYTHON=python3.12 $(MAKECMDGOALS)" % sys.version.split()[0])'
-
-history: python
+history:
 	@$(SYSTEM) $(PYTHON) -m pipeline.experiments
 
-$(READY): requirements.txt pyproject.toml | python
+$(READY): requirements.txt pyproject.toml
+	@$(SYSTEM) $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: found Python %s, expected 3.11 or newer; type make PYTHON=python3.12 $(MAKECMDGOALS)" % sys.version.split()[0])'
 	@echo "Setting up .venv, once; it downloads packages"
 	$(SYSTEM) $(PYTHON) -m venv --clear .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check $(UV)

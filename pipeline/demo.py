@@ -14,6 +14,8 @@ DEMO = Path("demo")
 OVERRIDES = (
     "data.source=shapes",
     "data.name=shapes",
+    "data.path=null",
+    "data.url=null",
     "data.validation=1000",
     "train.epochs=5",
 )

@@ -31,6 +31,8 @@ def main() -> None:
         raise InputError(
             f"data.validation: found {params.data.validation}, expected fewer than the {len(train)} training pictures"
         )
+    if len(test) < 2:
+        raise InputError(f"{params.data.name}: found {len(test)} test picture, expected at least 2")
     splits = make_splits(train, test, params.data.validation, params.seed)
     arrays = {f"{name}_images": split.images.numpy() for name, split in splits.items()}
     arrays |= {f"{name}_labels": split.labels.numpy() for name, split in splits.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from pipeline import readme, storage, tracking
 from pipeline.errors import InputError
@@ -24,23 +24,28 @@ def publish(overrides: list[str]) -> None:
     changed = _git("status", "--porcelain", "--untracked-files=no").splitlines()
     if changed:
         raise InputError(f"uncommitted changes ({changed[0].strip()}), expected none: commit or stash them first")
+    _git("var", "GIT_COMMITTER_IDENT")  # fails before the long work where it would fail after it
+    readme.with_tables(readme.README.read_text(encoding="utf-8"), Path())
     commit = _git("rev-parse", "--short", "HEAD").strip()
     revision = run_experiment("publish", overrides)
     export(revision, PurePosixPath(storage.REPORTS.as_posix()), storage.REPORTS)
     lock = storage.REPORTS.parent / "dvc.lock"
     lock.write_text(_git("show", f"{revision}:dvc.lock"), encoding="utf-8")
     subprocess.run(["dvc", "checkout", "--quiet", "--force"], check=True)
-    forget_experiment("publish")
     tracking.sync()
     readme.main()
     _git("add", "dvc.lock", "README.md", storage.REPORTS.as_posix())
     if _git("status", "--porcelain", "--untracked-files=no"):
         _git("commit", "--quiet", "--message", f"Publish the results of {commit}: {' '.join(overrides)}".rstrip(": "))
+    forget_experiment("publish")
     print(f"published: {_git('log', '-1', '--oneline').strip()}")
 
 
 def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout
+    try:
+        return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout
+    except subprocess.CalledProcessError as error:
+        raise InputError(f"git {arguments[0]} failed: {' '.join(error.stderr.split())}") from None
 
 
 if __name__ == "__main__":

@@ -46,30 +46,35 @@ def with_tables(text: str, root: Path) -> str:
 def results(root: Path) -> str:
     """Test metrics of both models, means and standard errors."""
     measured = {model: storage.load_json(root / storage.METRICS / f"{model}.json") for model in MODELS}
-    errors = {model: Record.load(root / storage.RUNS / f"evaluate@{model}.json").standard_errors for model in MODELS}
+    records = {model: Record.load(root / storage.RUNS / f"evaluate@{model}.json") for model in MODELS}
     rows = [
-        [label, *(_with_spread(measured[model][key], errors[model].get(f"test/{key}"), form) for model in MODELS)]
+        [label, *(_with_spread(measured[m][key], records[m].standard_errors.get(f"test/{key}"), form) for m in MODELS)]
         for key, (label, form) in RESULTS.items()
         if all(key in measured[model] for model in MODELS)
     ]
-    name = Record.load(root / storage.RUNS / "render.json").data_name
-    return _table([f"test pictures of {name}", "fully connected", "convolutional"], rows)
+    trained = [f"{records[m].trained_with['train.epochs']}, {records[m].trained_with['seed']}" for m in MODELS]
+    rows.append(["epochs of training, seed", *trained])
+    name, md5 = records["fc"].data_name, records["fc"].data_md5 or ""
+    return _table([f"{name}, pictures {md5[:8]}", "fully connected", "convolutional"], rows)
 
 
 def likelihoods(root: Path) -> str:
-    """Reconstructions and prior samples under both likelihoods."""
-    compared = storage.load_json(root / COMPARISONS)["likelihoods"]
+    """Reconstructions and prior samples under both likelihoods, and how each was trained."""
+    content = storage.load_json(root / COMPARISONS)
     rows = [
-        [f"{model}, {likelihood}", *(_number(compared[likelihood][model][key], RESULTS[key][1]) for key in COMPARED)]
+        [f"{model}, {name}", *(_number(content["likelihoods"][name][model][key], RESULTS[key][1]) for key in COMPARED)]
         for model in MODELS
-        for likelihood in ("gaussian", "bernoulli")
+        for name in content["likelihoods"]
     ]
-    return _table(["", *(RESULTS[key][0] for key in COMPARED)], rows)
+    recipes = [f"- {name}: `{' '.join(recipe)}`\n" for name, recipe in content["recipes"].items()]
+    header = [f"pictures {content['data_md5'][:8]}", *(RESULTS[key][0] for key in COMPARED)]
+    return _table(header, rows) + "\nWhat differs from params.yaml:\n\n" + "".join(recipes)
 
 
 def assignment(root: Path) -> str:
-    """The assignment's recipe and ours, by the number that the assignment printed."""
-    compared = storage.load_json(root / COMPARISONS)["assignment"]
+    """The assignment's recipe and ours, by the number that the assignment printed, and the commands behind ours."""
+    content = storage.load_json(root / COMPARISONS)
+    compared = content["assignment"]
     rows = [
         [
             f"{model}, {compared[model]['epochs']} epochs",
@@ -79,7 +84,12 @@ def assignment(root: Path) -> str:
         ]
         for model in MODELS
     ]
-    return _table(["test `assignment_loss`, nats per image", "assignment's recipe", "ours", "ours is lower by"], rows)
+    settings = " ".join(f"-S {setting}" for setting in content["recipes"]["bernoulli"])
+    commands = [
+        f"    dvc exp run {settings} -S train.epochs={compared[model]['epochs']} evaluate@{model}\n" for model in MODELS
+    ]
+    header = ["test `assignment_loss`, nats per image", "assignment's recipe", "ours", "ours is lower by"]
+    return _table(header, rows) + "\nOurs:\n\n" + "".join(commands)
 
 
 TABLES: Mapping[str, Callable[[Path], str]] = {

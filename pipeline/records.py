@@ -60,7 +60,8 @@ class Record:
         """Complete the record with the hashes of what was read and written, and write it."""
         self.inputs = {path.as_posix(): lineage.md5(path) for path in inputs}
         self.outputs = {path.as_posix(): {"md5": lineage.md5(path), "sha256": lineage.sha256(path)} for path in outputs}
-        self.environment |= {"python": platform.python_version(), "platform": platform.platform()}
+        self.environment |= {"python": platform.python_version(), "system": platform.system()}
+        self.environment |= {"machine": platform.machine()}
         self.environment |= {name: version(name) for name in VERSIONS}
         self.seconds = round(time.monotonic() - self._start, 3)
         # A list of one: DVC restores metrics from its run cache, but would show every mapping in them as columns.

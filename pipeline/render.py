@@ -17,7 +17,7 @@ from pipeline.vae import figures
 from pipeline.vae.evaluation import decode, interpolate, posterior_means, principal_traversal, prior_noise
 from pipeline.weights import Trained, load_trained
 
-WALK_STEPS = 10  # of the assignment's z = A * 1, A from 0 to 1
+WALK_PICTURES = 11  # of the assignment's z = A * 1, A from 0 to 1 in 10 steps; odd, so that walks meet the centre
 
 
 def main() -> None:
@@ -79,7 +79,7 @@ def pictures(models: list[Trained], test: Tensor, settings: Render, seed: int) -
 
 def interpolations(trained: Trained, test: Tensor, settings: Render, seed: int) -> list[tuple[str, Tensor]]:
     """Rows of pictures on lines between two prior draws, as in the assignment, and between two test pictures."""
-    count = settings.interpolation_rows
+    count = min(settings.interpolation_rows, len(test) // 2)
     rows = []
     for kind, ends in (
         ("prior draws", prior_noise(trained.vae, 2 * count, seed)),
@@ -92,8 +92,8 @@ def interpolations(trained: Trained, test: Tensor, settings: Render, seed: int) 
 
 def walks(trained: Trained, test: Tensor, directions: int) -> list[tuple[str, Tensor]]:
     """Rows of pictures: the assignment's z = A * 1, then the principal directions of the posterior means."""
-    diagonal = torch.linspace(0, 1, WALK_STEPS).view(-1, 1) * torch.ones(1, trained.vae.architecture.latent_dim)
-    traversal = principal_traversal(posterior_means(trained.vae, test), directions, WALK_STEPS)
+    diagonal = torch.linspace(0, 1, WALK_PICTURES).view(-1, 1) * torch.ones(1, trained.vae.architecture.latent_dim)
+    traversal = principal_traversal(posterior_means(trained.vae, test), directions, WALK_PICTURES)
     rows = [("z = A·1", decode(trained.vae, diagonal))]
     shares = traversal.variance_shares.tolist()
     for number, (line, share) in enumerate(zip(traversal.latents, shares, strict=True), start=1):

@@ -50,8 +50,8 @@ def save_tensors(path: Path, arrays: Arrays, header: Mapping[str, Any]) -> None:
         save_file(contiguous, partial, metadata={"header": json.dumps(header, sort_keys=True)})
 
 
-def load_tensors(path: Path, prefixes: tuple[str, ...] = ("",)) -> tuple[Arrays, dict[str, Any]]:
-    """The arrays whose names start with one of `prefixes`, and the header; InputError for a damaged or foreign file."""
+def load_tensors(path: Path, names: Sequence[str] | None = None) -> tuple[Arrays, dict[str, Any]]:
+    """The arrays called `names`, or all, and the header; InputError for a damaged or foreign file."""
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
@@ -59,8 +59,10 @@ def load_tensors(path: Path, prefixes: tuple[str, ...] = ("",)) -> tuple[Arrays,
                 raise InputError(
                     f"{path}: was written by another program; expected a file of this pipeline; run dvc repro"
                 )
-            names = [name for name in file.keys() if name.startswith(prefixes)]  # noqa: SIM118
-            return {name: file.get_tensor(name) for name in names}, json.loads(metadata["header"])
+            if missing := set(names or ()) - set(file.keys()):
+                raise InputError(f"{path}: found no {sorted(missing)[0]}, expected a file of pictures; run dvc repro")
+            arrays = {name: file.get_tensor(name) for name in (file.keys() if names is None else names)}
+            return arrays, json.loads(metadata["header"])
     except FileNotFoundError:
         raise InputError(f"{path}: no such file, expected the output of an earlier stage; run dvc repro") from None
     except (SafetensorError, OSError, ValueError) as error:
@@ -69,7 +71,7 @@ def load_tensors(path: Path, prefixes: tuple[str, ...] = ("",)) -> tuple[Arrays,
 
 def save_json(path: Path, content: object) -> None:
     with replacing(path) as partial:
-        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def load_json(path: Path) -> Any:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 ARTIFACTS = "mlartifacts"
 DATABASE = "mlflow.db"
 FIGURES_TAG = "figures.sha256"
+UNTRACKED = "untracked"  # stands for the run of a training that MLflow never saw
 COLORS = {"fc": "#d95f02", "conv": "#1b9e77"}  # of a model's runs on shared charts
 DESCRIPTION = "FC and conv VAEs on {name}. The chart view compares them: the slider under the pictures picks the epoch."
 
@@ -39,11 +40,15 @@ def store_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{lineage.main_checkout() / DATABASE}"
 
 
+def _is_local() -> bool:
+    return not os.environ.get("MLFLOW_TRACKING_URI")
+
+
 def open_store() -> MlflowClient:
     """A client of the store, which is created when it does not exist yet."""
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
-    if "MLFLOW_TRACKING_URI" not in os.environ:
+    if _is_local():
         _create_database(lineage.main_checkout() / DATABASE)
     return MlflowClient(store_uri())
 
@@ -67,8 +72,7 @@ def experiment_id(client: MlflowClient, name: str) -> str:
     """The experiment of that name, created on first use."""
     if experiment := client.get_experiment_by_name(name):
         return str(experiment.experiment_id)
-    local = "MLFLOW_TRACKING_URI" not in os.environ
-    location = (lineage.main_checkout() / ARTIFACTS / quote(name)).as_uri() if local else None
+    location = (lineage.main_checkout() / ARTIFACTS / quote(name)).as_uri() if _is_local() else None
     try:
         created = client.create_experiment(name, artifact_location=location)
         client.set_experiment_tag(created, "mlflow.note.content", DESCRIPTION.format(name=name))
@@ -87,8 +91,8 @@ class LiveRun:
         self._client: MlflowClient | None = None
         with self._best_effort():
             client = open_store()
-            record.run_id = _create_run(client, record).info.run_id
             self._client = client
+            record.run_id = _create_run(client, record).info.run_id
 
     def log_epoch(self, metrics: Mapping[str, float], pictures: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """Metrics and pictures [H, W, 3] uint8 of an epoch, at that step."""
@@ -130,15 +134,15 @@ def live_run(record: Record) -> Iterator[LiveRun]:
 
 def sync(folder: Path = storage.RUNS) -> None:
     """Make the store tell what the records of `folder` tell; what it tells already is left as it is. Best effort."""
+    records = load_records(folder)
     try:
-        records = load_records(folder)
         client = open_store()
         for trained in records:
             if trained.stage.startswith("train@"):
                 for run in _finished_runs(client, trained, folder):
                     _add_results(client, run, trained, records, folder)
     except Exception as error:
-        _warn(f"MLflow cannot be reached, the records are kept; `make ui` catches up later: {_one_line(error)}")
+        _warn(f"MLflow could not be updated, the records are kept; `make ui` catches up later: {_one_line(error)}")
 
 
 def _finished_runs(client: MlflowClient, trained: Record, folder: Path) -> Sequence[Run]:
@@ -147,12 +151,13 @@ def _finished_runs(client: MlflowClient, trained: Record, folder: Path) -> Seque
     weights_md5 = trained.weights_md5[trained.model]
     experiment = experiment_id(client, trained.data_name)
     same_weights = client.search_runs([experiment], f"tags.`weights.md5` = '{weights_md5}'")
-    if any(trained.run_id in (run.info.run_id, run.data.tags.get("restored_from")) for run in same_weights):
+    own = trained.run_id or UNTRACKED
+    if any(own in (run.info.run_id, run.data.tags.get("restored_from")) for run in same_weights):
         return same_weights
     try:
-        run = client.get_run(trained.run_id or "")
+        run = client.get_run(own)
     except MlflowException:
-        run = _create_run(client, trained, restored_from=trained.run_id)
+        run = _create_run(client, trained, restored_from=own)
     if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
         print(f"note: run {run.info.run_name} ({run.info.run_id}) was deleted in MLflow and stays deleted")
         return same_weights
@@ -163,8 +168,8 @@ def _finished_runs(client: MlflowClient, trained: Record, folder: Path) -> Seque
         local = _beside(folder, path)
         if local.exists() and lineage.sha256(local) == trained.outputs[path.as_posix()]["sha256"]:
             client.log_artifact(run_id, str(local))
-    client.set_tag(run_id, "weights.md5", weights_md5)
     client.set_terminated(run_id, "FINISHED", end_time=_milliseconds(trained, trained.seconds))
+    client.set_tag(run_id, "weights.md5", weights_md5)  # last: what has it is complete
     return [*same_weights, client.get_run(run_id)]
 
 
@@ -255,12 +260,13 @@ def comparison_path(client: MlflowClient) -> str | None:
     The layout (pictures at the last epoch, curves, test metrics) is a view that MLflow keeps in an experiment tag.
     """
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    runs = client.search_runs(experiments, "tags.model != ''", order_by=["attributes.start_time DESC"], max_results=1)
+    ours, newest_first = "attributes.status = 'FINISHED' AND tags.dvc.stage LIKE 'train@%'", ["start_time DESC"]
+    runs = client.search_runs(experiments, ours, order_by=newest_first, max_results=1)
     if not runs:
         return None
     experiment = runs[0].info.experiment_id
     newest: dict[str, Run] = {}
-    for run in client.search_runs([experiment], "tags.model != ''", order_by=["attributes.start_time DESC"]):
+    for run in client.search_runs([experiment], ours, order_by=newest_first):
         newest.setdefault(run.data.tags["model"], run)
     view = json.dumps(_comparison_view(list(newest.values())))
     client.set_experiment_tag(experiment, "mlflow.sharedViewState.comparison", view)

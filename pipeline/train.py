@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -43,6 +44,12 @@ def main(model: Model) -> None:
     steps = params.train.epochs * len(train)
     with tracking.live_run(record) as run, tqdm(total=steps, desc=model, unit=" pictures", disable=None) as bar:
         for metrics in fit(vae, train, validation, params.train, params.kl_weight, params.seed, bar.update):
+            if not math.isfinite(metrics["train/elbo"] + metrics["validation/elbo"]):
+                raise InputError(
+                    f"epoch {metrics['epoch']}: the elbo is {metrics['train/elbo']:g} on train, "
+                    f"{metrics['validation/elbo']:g} on validation, expected finite numbers; lower train.learning_rate "
+                    f"({params.train.learning_rate:g}) or train.max_grad_norm ({params.train.max_grad_norm:g})"
+                )
             record.history.append(metrics)
             run.log_epoch(metrics, previews(vae, validation))
             bar.set_postfix(epoch=metrics["epoch"], elbo=f"{metrics['validation/elbo']:.1f}")

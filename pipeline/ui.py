@@ -13,7 +13,7 @@ from pipeline.errors import InputError
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline.ui", description=__doc__)
-    parser.add_argument("--port", type=int, default=5000)
+    parser.add_argument("--port", type=int, default=5050)
     port = parser.parse_args().port
     for folder in (storage.RUNS, Path("demo") / storage.RUNS.name):
         if folder.is_dir():

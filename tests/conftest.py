@@ -25,8 +25,11 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 torch.set_num_threads(1)  # tiny tensors: threads would only wait for each other
 ROOT = Path(__file__).parents[1]
 TINY: Mapping[str, Any] = {
+    "kl_weight": 1.0,
+    "likelihood": "gaussian",
     "latent_dim": 4,
-    "data": {"source": "shapes", "name": "shapes", "validation": 100},
+    "seed": 0,
+    "data": {"source": "shapes", "name": "shapes", "path": None, "url": None, "validation": 100},
     "train": {"epochs": 2, "batch_size": 50},
     "networks": {"fc": {"hidden": [16]}, "conv": {"channels": [4, 8]}},
     "run": {"threads": 1},

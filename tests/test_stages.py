@@ -185,6 +185,16 @@ def test_a_failed_training_ends_its_run_with_the_reason(workspace: Path, monkeyp
     assert not storage.weights_path("fc").exists()
 
 
+def test_a_diverged_training_is_one_line_and_writes_no_weights(workspace: Path) -> None:
+    write_params(workspace, merged(TINY, {"train": {"learning_rate": 1e18, "max_grad_norm": 1e30}}))
+    download.main()
+    with pytest.raises(InputError, match=r"^epoch \d: the elbo is .* lower train.learning_rate \(1e\+18\)"):
+        train.main("fc")
+    assert not storage.weights_path("fc").exists()
+    (run,) = all_runs(tracking.open_store())
+    assert run.info.status == "FAILED"
+
+
 def test_training_goes_on_without_a_store_and_sync_catches_up(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from safetensors.numpy import save_file
 
 from pipeline import storage
+from pipeline.errors import InputError
 from tests.refusals import refused
 
 ARRAYS: storage.Arrays = {
@@ -65,8 +66,11 @@ def test_arrays_come_back_with_dtype_shape_and_header(tmp_path: Path) -> None:
 
 def test_only_the_arrays_that_were_asked_for_are_read(tmp_path: Path) -> None:
     save_tensors(tmp_path / "a.safetensors")
-    arrays, _ = storage.load_tensors(tmp_path / "a.safetensors", ("images", "lab"))
-    assert arrays.keys() == {"images", "labels"}
+    arrays, _ = storage.load_tensors(tmp_path / "a.safetensors", ["labels"])
+    assert arrays.keys() == {"labels"}
+    refused = pytest.raises(InputError, match=r"a\.safetensors: found no test_images, expected a file of pictures")
+    with refused:
+        storage.load_tensors(tmp_path / "a.safetensors", ["labels", "test_images"])
 
 
 def test_json_comes_back(tmp_path: Path) -> None:

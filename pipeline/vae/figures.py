@@ -6,13 +6,15 @@ Pictures are uint8 [N, 3, 32, 32]; every figure is readable at the width of a RE
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 from torchvision.utils import make_grid
+
+from pipeline.params import Model
 
 WIDTH = 8.0  # inches
 DPI = 130
@@ -21,14 +23,13 @@ NAMES = {"fc": "fully connected", "conv": "convolutional"}
 BORDER = 2  # pixels around each picture of a grid
 PITCH = 32 + BORDER
 
-Model = Literal["fc", "conv"]
 Series = Mapping[str, Sequence[float]]
 
 
 def samples(title: str, images: Tensor) -> Figure:
     """Prior samples in a square grid."""
     columns = max(1, round(len(images) ** 0.5))
-    figure = Figure(figsize=(0.75 * WIDTH, 0.75 * WIDTH + 0.5), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(0.75 * WIDTH, 0.75 * WIDTH + 0.3), dpi=DPI, layout="constrained")
     figure.suptitle(title, fontsize="medium")
     _show(figure.subplots(), images, columns)
     return figure
@@ -38,7 +39,7 @@ def rows_of_pictures(title: str, panels: Mapping[Any, Sequence[tuple[str, Tensor
     """Panels side by side, each of labelled rows of equally many pictures; labels that the panels share stand once."""
     rows, columns = (len(first := next(iter(panels.values()))), len(first[0][1]))
     width = 11.0 if len(panels) > 1 else WIDTH
-    height = 0.9 + (width - 1.3 * len(panels)) / (len(panels) * columns) * rows
+    height = 0.6 + 0.2 * title.count("\n") + (width - 1.3 * len(panels)) / (len(panels) * columns) * rows
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     figure.suptitle(title, fontsize="medium")
     shared = len({tuple(label for label, _ in panel) for panel in panels.values()}) == 1

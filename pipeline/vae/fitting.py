@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from pipeline.params import Train
 from pipeline.vae.images import batches, generator
 from pipeline.vae.networks import VAE
 from pipeline.vae.objective import Terms, bound_terms
@@ -16,32 +16,11 @@ from pipeline.vae.objective import Terms, bound_terms
 EpochMetrics = dict[str, float]  # "epoch", "train/elbo", "validation/rate", ...: nats per image
 
 
-class Settings(Protocol):
-    """What `fit` needs to know: the `train` section of params.yaml."""
-
-    @property
-    def epochs(self) -> int: ...
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def warmup_epochs(self) -> float: ...
-    @property
-    def kl_warmup_epochs(self) -> float: ...
-    @property
-    def weight_decay(self) -> float: ...
-    @property
-    def max_grad_norm(self) -> float: ...
-    @property
-    def horizontal_flips(self) -> bool: ...
-
-
 def fit(
     vae: VAE,
     train: Tensor,
     validation: Tensor,
-    settings: Settings,
+    settings: Train,
     kl_weight: float,
     seed: int,
     on_batch: Callable[[int], object] = lambda images: None,
@@ -85,7 +64,7 @@ def warm_up(progress: float, epochs: float) -> float:
     return min(1.0, progress / epochs) if epochs > 0 else 1.0
 
 
-def learning_rate(settings: Settings, progress: float) -> float:
+def learning_rate(settings: Train, progress: float) -> float:
     """Linear warm-up to the peak, then half a cosine down to zero at the last epoch (Loshchilov & Hutter 2017)."""
     if progress < settings.warmup_epochs:
         return settings.learning_rate * warm_up(progress, settings.warmup_epochs)

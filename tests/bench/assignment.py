@@ -30,20 +30,19 @@ class FullyConnectedVAE(nn.Module):
 
 
 class ConvolutionalVAE(nn.Module):
-    def __init__(self, kernel: int = 3) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        extra = kernel % 2
         self.encoder = nn.Sequential(
-            *(nn.Conv2d(3, 32, kernel, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, kernel, 2, 1), nn.ReLU()),
-            *(nn.Conv2d(64, 128, kernel, 2, 1), nn.ReLU(), nn.Flatten()),
+            *(nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.ReLU()),
+            *(nn.Conv2d(64, 128, 3, 2, 1), nn.ReLU(), nn.Flatten()),
         )
         self.mean = nn.Linear(128 * 4 * 4, LATENT_DIM)
         self.log_var = nn.Linear(128 * 4 * 4, LATENT_DIM)
         self.decoder = nn.Sequential(
             *(nn.Linear(LATENT_DIM, 128 * 4 * 4), nn.ReLU(), nn.Unflatten(1, (128, 4, 4))),
-            *(nn.ConvTranspose2d(128, 64, kernel, 2, 1, extra), nn.ReLU()),
-            *(nn.ConvTranspose2d(64, 32, kernel, 2, 1, extra), nn.ReLU()),
-            *(nn.ConvTranspose2d(32, 3, kernel, 2, 1, extra), nn.Sigmoid()),
+            *(nn.ConvTranspose2d(128, 64, 3, 2, 1, 1), nn.ReLU()),
+            *(nn.ConvTranspose2d(64, 32, 3, 2, 1, 1), nn.ReLU()),
+            *(nn.ConvTranspose2d(32, 3, 3, 2, 1, 1), nn.Sigmoid()),
         )
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
