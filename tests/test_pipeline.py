@@ -119,7 +119,6 @@ def test_demo_leaves_the_workspace_as_it_was(clone: Clone) -> None:
         assert "make ui" in printed
         assert clone.run("git", "status", "--porcelain").stdout == ""
         assert len(list((clone.folder / "demo/figures").glob("*.png"))) == 7
-    assert not (clone.folder / "reports/figures").exists()
 
 
 def test_a_tree_without_git_history_is_told_what_to_type(clone: Clone) -> None:
