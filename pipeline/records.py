@@ -35,7 +35,7 @@ class Record:
     inputs: dict[str, str] = field(default_factory=dict)  # md5 by path
     outputs: dict[str, dict[str, str]] = field(default_factory=dict)  # md5 and sha256 by path
     run_id: str | None = None  # the MLflow run that was written while training
-    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds"))
     seconds: float = 0.0
     commit: str | None = None
     dirty: bool | None = None
