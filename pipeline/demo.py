@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from pipeline import storage, tracking
 from pipeline.command import plain_command
-from pipeline.experiments import export, forget_experiment, run_experiment
+from pipeline.experiments import committed, export, forget_experiment, run_experiment
 from pipeline.params import MODELS
 
 DEMO = Path("demo")
@@ -26,6 +26,7 @@ def main() -> None:
     revision = run_experiment("demo", OVERRIDES)
     shutil.rmtree(DEMO, ignore_errors=True)
     export(revision, PurePosixPath(storage.REPORTS.as_posix()), DEMO)
+    (DEMO / "dvc.lock").write_bytes(committed(revision, "dvc.lock"))
     forget_experiment("demo")
     tracking.sync(DEMO / storage.RUNS.name)
 

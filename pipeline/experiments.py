@@ -39,6 +39,20 @@ def forget_experiment(name: str) -> None:
     subprocess.run(["dvc", "exp", "remove", "--quiet", name], check=True)
 
 
+def experiment_revisions() -> list[str]:
+    """Commits of all experiments that DVC keeps here; none where git has no history."""
+    try:
+        return _git("for-each-ref", "--format=%(objectname)", "refs/exps/*/*/*").decode().split()
+    except (OSError, subprocess.CalledProcessError):
+        return []
+
+
+def committed(revision: str, path: str) -> bytes:
+    """The content of a file at `revision`; b"" where that has no such file."""
+    shown = subprocess.run(["git", "show", f"{revision}:{path}"], capture_output=True, check=False)
+    return shown.stdout
+
+
 def export(revision: str, source: PurePosixPath, target: Path) -> None:
     """Write the files that git has below `source` at `revision` to `target`."""
     with tarfile.open(fileobj=io.BytesIO(_git("archive", revision, str(source)))) as archive:

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 PACKAGE = Path(__file__).parent
 # What a figure depends on: the modules among render's deps in dvc.yaml.
 DRAWING = (
@@ -66,6 +68,12 @@ def figure_text(data_md5: str, weights_md5: Mapping[str, str], parameters: Mappi
         "parameters": json.dumps(parameters, sort_keys=True),
         "code.sha256": drawing_code(),
     }
+
+
+def locked(lock: str) -> dict[str, str]:
+    """The md5 of every output that the text of a dvc.lock states, by path."""
+    stages = (yaml.safe_load(lock) or {}).get("stages", {}).values()
+    return {output["path"]: output["md5"] for stage in stages for output in stage.get("outs", ())}
 
 
 def commit() -> tuple[str | None, bool | None]:

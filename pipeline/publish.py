@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from pipeline import readme, storage, tracking
 from pipeline.errors import InputError
-from pipeline.experiments import export, forget_experiment, require_history, run_experiment
+from pipeline.experiments import committed, export, forget_experiment, require_history, run_experiment
 
 
 def main() -> None:
@@ -29,8 +29,7 @@ def publish(overrides: list[str]) -> None:
     commit = _git("rev-parse", "--short", "HEAD").strip()
     revision = run_experiment("publish", overrides)
     export(revision, PurePosixPath(storage.REPORTS.as_posix()), storage.REPORTS)
-    lock = storage.REPORTS.parent / "dvc.lock"
-    lock.write_text(_git("show", f"{revision}:dvc.lock"), encoding="utf-8")
+    Path("dvc.lock").write_bytes(committed(revision, "dvc.lock"))
     subprocess.run(["dvc", "checkout", "--quiet", "--force"], check=True)
     tracking.sync()
     readme.main()

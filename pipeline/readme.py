@@ -13,7 +13,7 @@ from pipeline.params import MODELS
 from pipeline.records import Record
 
 README = Path("README.md")
-COMPARISONS = storage.REPORTS / "comparisons.json"  # written by make bench
+COMPARISONS = storage.REPORTS / "comparisons"  # written by make bench
 BLOCK = re.compile(r"(?P<start><!-- (?P<name>\w+) -->\n)(?P<table>.*?)(?P<end><!-- end -->)", re.DOTALL)
 
 RESULTS: Mapping[str, tuple[str, str]] = {
@@ -60,7 +60,7 @@ def results(root: Path) -> str:
 
 def likelihoods(root: Path) -> str:
     """Reconstructions and prior samples under both likelihoods, and how each was trained."""
-    content = storage.load_json(root / COMPARISONS)
+    content = storage.load_json(root / COMPARISONS / "numbers.json")
     rows = [
         [f"{model}, {name}", *(_number(content["likelihoods"][name][model][key], RESULTS[key][1]) for key in COMPARED)]
         for model in MODELS
@@ -73,7 +73,7 @@ def likelihoods(root: Path) -> str:
 
 def assignment(root: Path) -> str:
     """The assignment's recipe and ours, by the number that the assignment printed, and the commands behind ours."""
-    content = storage.load_json(root / COMPARISONS)
+    content = storage.load_json(root / COMPARISONS / "numbers.json")
     compared = content["assignment"]
     rows = [
         [

@@ -7,14 +7,14 @@ import platform
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
 from pipeline import lineage, storage
 from pipeline.errors import InputError
-from pipeline.params import Model
+from pipeline.params import PARAMS_FILE, Model
 
 VERSIONS = ("torch", "torchvision", "numpy", "dvc", "mlflow")
 
@@ -41,6 +41,7 @@ class Record:
     dirty: bool | None = None
     experiment: str | None = field(default_factory=lambda: os.environ.get("DVC_EXP_NAME"))
     environment: dict[str, str] = field(default_factory=dict)
+    params_file: str = field(default_factory=lambda: PARAMS_FILE.read_text(encoding="utf-8"))
 
     def __post_init__(self) -> None:
         self._start = time.monotonic()
@@ -51,6 +52,18 @@ class Record:
     def model(self) -> Model | None:
         name = self.stage.partition("@")[2]
         return name if name in ("fc", "conv") else None  # type: ignore[return-value]
+
+    @property
+    def name(self) -> str:
+        """How a training is called: model, kl_weight and the DVC experiment's name, if it has one."""
+        parts = (self.model, f"kl={self.parameters['kl_weight']:g}", self.experiment)
+        return " ".join(part for part in parts if part)
+
+    @property
+    def ended(self) -> str:
+        """UTC, like started."""
+        ended = datetime.fromisoformat(self.started) + timedelta(seconds=self.seconds)
+        return ended.isoformat(timespec="milliseconds")
 
     @property
     def path(self) -> Path:
@@ -83,3 +96,15 @@ def record_path(stage: str) -> Path:
 def load_records(folder: Path) -> list[Record]:
     """All records of a folder, in the order of their stages' names."""
     return [Record.load(path) for path in sorted(folder.glob("*.json"))]
+
+
+def record_folders(root: Path = Path()) -> list[Path]:
+    """Where a checkout has records: of its own pipeline, of README's comparisons, of the demo."""
+    folders = [*sorted((root / storage.REPORTS).glob(f"**/{storage.RUNS.name}")), root / "demo" / storage.RUNS.name]
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def lock_beside(folder: Path) -> Path | None:
+    """The dvc.lock that was written with a folder of records: ./dvc.lock for reports/runs, else inside, as in demo/."""
+    paths = (folder.parent / "dvc.lock", folder.parent.parent / "dvc.lock")
+    return next((path for path in paths if path.exists()), None)

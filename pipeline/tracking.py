@@ -3,84 +3,41 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import logging
-import os
-import sqlite3
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
-from pipeline import lineage, storage
-from pipeline.records import Record, load_records
-
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-
-from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, Run
+from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+
+from pipeline import lineage, storage, store
+from pipeline.records import Record, load_records, lock_beside
+from pipeline.store import experiment_id, open_store
 
 if TYPE_CHECKING:
     import numpy as np
 
-ARTIFACTS = "mlartifacts"
-DATABASE = "mlflow.db"
-FIGURES_TAG = "figures.sha256"
 UNTRACKED = "untracked"  # stands for the run of a training that MLflow never saw
+WEIGHTS_TAG = "weights.md5"  # set last: what has it is complete
+ORIGINAL_TAG = "original.run_id"  # of a run that was rebuilt from a record: the run that it stands for
 COLORS = {"fc": "#d95f02", "conv": "#1b9e77"}  # of a model's runs on shared charts
-DESCRIPTION = "FC and conv VAEs on {name}. The chart view compares them: the slider under the pictures picks the epoch."
 
 
-def store_uri() -> str:
-    """MLFLOW_TRACKING_URI when set, else an SQLite database at the root of the main checkout."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{lineage.main_checkout() / DATABASE}"
+@dataclass(frozen=True)
+class StoredRun:
+    """A complete run as the store has it."""
 
-
-def _is_local() -> bool:
-    return not os.environ.get("MLFLOW_TRACKING_URI")
-
-
-def open_store() -> MlflowClient:
-    """A client of the store, which is created when it does not exist yet."""
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
-    logging.getLogger("alembic").setLevel(logging.ERROR)
-    if _is_local():
-        _create_database(lineage.main_checkout() / DATABASE)
-    return MlflowClient(store_uri())
-
-
-def _create_database(path: Path) -> None:
-    """Create the database beside its place and link it there: several processes at once cannot see half of it."""
-    if path.exists():
-        return
-    private = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    MlflowClient(f"sqlite:///{private}").search_experiments(max_results=1)  # runs MLflow's migrations
-    with contextlib.closing(sqlite3.connect(private)) as database:
-        database.execute("PRAGMA journal_mode=wal")  # readers and several writers do not block each other
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    with contextlib.suppress(FileExistsError):
-        os.link(private, path)
-    for leftover in path.parent.glob(f"{private.name}*"):
-        leftover.unlink()
-
-
-def experiment_id(client: MlflowClient, name: str) -> str:
-    """The experiment of that name, created on first use."""
-    if experiment := client.get_experiment_by_name(name):
-        return str(experiment.experiment_id)
-    location = (lineage.main_checkout() / ARTIFACTS / quote(name)).as_uri() if _is_local() else None
-    try:
-        created = client.create_experiment(name, artifact_location=location)
-        client.set_experiment_tag(created, "mlflow.note.content", DESCRIPTION.format(name=name))
-        return str(created)
-    except MlflowException:  # another process was faster
-        if experiment := client.get_experiment_by_name(name):
-            return str(experiment.experiment_id)
-        raise
+    id: str
+    name: str
+    page: str  # of MLflow's UI
+    started: str  # UTC
+    params: dict[str, str]
+    tags: dict[str, str]
 
 
 class LiveRun:
@@ -133,50 +90,89 @@ def live_run(record: Record) -> Iterator[LiveRun]:
 
 
 def sync(folder: Path = storage.RUNS) -> None:
-    """Make the store tell what the records of `folder` tell; what it tells already is left as it is. Best effort."""
+    """Make the store tell what the records of `folder` tell; what it tells already is left as it is. Best effort.
+
+    Models of the main checkout's own records are registered, those of experiments in copies and of the demo are not.
+    """
     records = load_records(folder)
+    registers = folder.resolve() == lineage.main_checkout() / storage.RUNS
     try:
         client = open_store()
         for trained in records:
             if trained.stage.startswith("train@"):
-                for run in _finished_runs(client, trained, folder):
+                for run in _finished_runs(client, trained):
                     _add_results(client, run, trained, records, folder)
+                    _add_model(client, run, trained, folder, registers)
     except Exception as error:
         _warn(f"MLflow could not be updated, the records are kept; `make ui` catches up later: {_one_line(error)}")
 
 
-def _finished_runs(client: MlflowClient, trained: Record, folder: Path) -> Sequence[Run]:
+def stored_runs() -> list[StoredRun]:
+    """All complete runs, oldest first; none where there is no store, OSError where a server does not answer."""
+    database = store.database()
+    if database is not None and not database.exists():
+        return []
+    client = open_store()
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    complete = f"tags.`{WEIGHTS_TAG}` LIKE '%'"
+    runs = client.search_runs(experiments, complete, order_by=["start_time ASC"], max_results=50_000)
+    return [
+        StoredRun(
+            run.info.run_id, run.info.run_name, f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}",
+            datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(timespec="milliseconds"),
+            dict(run.data.params), dict(run.data.tags),
+        )
+        for run in runs
+    ]  # fmt: skip
+
+
+def newest_runs(client: MlflowClient) -> list[Run]:
+    """The newest complete run of each model, in the experiment of the newest run of all."""
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    complete, newest_first = f"tags.`{WEIGHTS_TAG}` LIKE '%'", ["start_time DESC"]
+    first = client.search_runs(experiments, complete, order_by=newest_first, max_results=1)
+    newest: dict[str, Run] = {}
+    for run in client.search_runs([run.info.experiment_id for run in first], complete, order_by=newest_first):
+        newest.setdefault(run.data.params["model"], run)
+    return list(newest.values())
+
+
+def _finished_runs(client: MlflowClient, trained: Record) -> Sequence[Run]:
     """All runs with the weights of a training record, its own among them: finished now, or rebuilt when lost."""
     assert trained.model is not None
-    weights_md5 = trained.weights_md5[trained.model]
-    experiment = experiment_id(client, trained.data_name)
-    same_weights = client.search_runs([experiment], f"tags.`weights.md5` = '{weights_md5}'")
+    experiment, weights_md5 = experiment_id(client, trained.data_name), trained.weights_md5[trained.model]
+    query = f"tags.`{WEIGHTS_TAG}` = '{weights_md5}'"
+    same_weights = client.search_runs([experiment], query, run_view_type=ViewType.ALL)
+    alive = [run for run in same_weights if run.info.lifecycle_stage == LifecycleStage.ACTIVE]
     own = trained.run_id or UNTRACKED
-    if any(own in (run.info.run_id, run.data.tags.get("restored_from")) for run in same_weights):
-        return same_weights
+    for run in same_weights:
+        if own in (run.info.run_id, run.data.tags.get(ORIGINAL_TAG)):
+            if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
+                print(f"note: run {run.info.run_name} ({run.info.run_id}) was deleted in MLflow and stays deleted")
+            return alive
     try:
         run = client.get_run(own)
     except MlflowException:
-        run = _create_run(client, trained, restored_from=own)
-    if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
-        print(f"note: run {run.info.run_name} ({run.info.run_id}) was deleted in MLflow and stays deleted")
-        return same_weights
+        run = _create_run(client, trained, restores=own)
     run_id = run.info.run_id
     logged = int(max((metric.step for metric in client.get_metric_history(run_id, "train/elbo")), default=0))
     _log_history(client, run_id, [row for row in trained.history if row["epoch"] > logged], _milliseconds(trained))
-    for path in (storage.weights_path(trained.model), storage.CURVES / f"{trained.model}.csv"):
-        local = _beside(folder, path)
-        if local.exists() and lineage.sha256(local) == trained.outputs[path.as_posix()]["sha256"]:
-            client.log_artifact(run_id, str(local))
     client.set_terminated(run_id, "FINISHED", end_time=_milliseconds(trained, trained.seconds))
-    client.set_tag(run_id, "weights.md5", weights_md5)  # last: what has it is complete
-    return [*same_weights, client.get_run(run_id)]
+    client.set_tag(run_id, WEIGHTS_TAG, weights_md5)
+    return [*alive, client.get_run(run_id)]
 
 
-def _add_results(client: MlflowClient, run: Run, trained: Record, records: Iterable[Record], folder: Path) -> None:
-    """Evaluation and figures of the weights that `trained` made, on one of their runs."""
+def _add_results(client: MlflowClient, run: Run, trained: Record, records: Sequence[Record], folder: Path) -> None:
+    """Everything that the records know of the weights that `trained` made, on one of their runs.
+
+    A tag with the sha256 of each artifact tells what the run has; figures are tagged by the names that they have here.
+    """
     assert trained.model is not None
     weights_md5 = trained.weights_md5[trained.model]
+    sources, expected = {}, {}
+    for path, hashes in trained.outputs.items():
+        artifact = "curves.csv" if path.endswith(".csv") else Path(path).name
+        sources[artifact], expected[artifact] = (f"sha256.{artifact}", _beside(folder, Path(path))), hashes["sha256"]
     for record in records:
         if record is trained or record.weights_md5.get(trained.model) != weights_md5:
             continue
@@ -184,24 +180,60 @@ def _add_results(client: MlflowClient, run: Run, trained: Record, records: Itera
         if changed:  # at step 0: MLflow draws bars for metrics that have no other
             now = _milliseconds(record, record.seconds)
             client.log_batch(run.info.run_id, [Metric(key, value, now, 0) for key, value in changed.items()])
-        shown = json.loads(run.data.tags.get(FIGURES_TAG, "{}"))
-        missing = {}
         for path, hashes in record.outputs.items():
             figure = Path(path)
             owner, _, name = figure.stem.partition("_")
             if figure.suffix != ".png" or (owner in ("fc", "conv") and owner != trained.model):
                 continue
             artifact = f"{name if owner == trained.model else figure.stem}.png"  # one name for both models
-            local = _beside(folder, figure)
-            if shown.get(artifact) != hashes["sha256"] and local.exists():
-                _log_artifact_as(client, run.info.run_id, local, artifact)
-                missing[artifact] = hashes["sha256"]
-        if missing:
-            client.set_tag(run.info.run_id, FIGURES_TAG, json.dumps(shown | missing, sort_keys=True))
+            sources[artifact] = (f"figure.{figure.stem}", _beside(folder, figure))
+            expected[artifact] = hashes["sha256"]
+    lock = lock_beside(folder)
+    if lock and weights_md5 in lineage.locked(lock.read_text(encoding="utf-8")).values():
+        sources["dvc.lock"], expected["dvc.lock"] = ("sha256.dvc.lock", lock), lineage.sha256(lock)
+    for name, (tag, local) in sources.items():
+        if run.data.tags.get(tag) != expected[name] and local.exists() and lineage.sha256(local) == expected[name]:
+            _log_content(client, run.info.run_id, name, local.read_bytes())
+            client.set_tag(run.info.run_id, tag, expected[name])
 
 
-def _create_run(client: MlflowClient, record: Record, restored_from: str | None = None) -> Run:
-    kl_weight = f"{record.parameters['kl_weight']:g}"
+def _add_model(client: MlflowClient, run: Run, trained: Record, folder: Path, registers: bool) -> None:
+    """The run's MLflow model, once its weights are at hand; registered as <data>-<model> in the main checkout."""
+    assert trained.model is not None
+    weights_path = storage.weights_path(trained.model)
+    weights, weights_md5 = _beside(folder, weights_path), trained.weights_md5[trained.model]
+    model_id = run.data.tags.get("model_id")
+    if model_id is None:
+        if not weights.exists() or lineage.md5(weights) != weights_md5:
+            return
+        from pipeline.serving import save_served  # with it comes torch
+
+        model = client.create_logged_model(
+            run.info.experiment_id, "vae", run.info.run_id, tags={WEIGHTS_TAG: weights_md5}, params=run.data.params
+        )
+        with tempfile.TemporaryDirectory() as temporary:
+            save_served(Path(temporary, "model"), weights, run.info.run_id, model.model_id)
+            client.log_model_artifacts(model.model_id, str(Path(temporary, "model")))
+        client.finalize_logged_model(model.model_id, "READY")
+        model_id = model.model_id
+        client.set_tag(run.info.run_id, "model_id", model_id)
+    if registers:
+        _register(client, f"{trained.data_name}-{trained.model}", model_id, run, weights_md5)
+
+
+def _register(client: MlflowClient, name: str, model_id: str, run: Run, weights_md5: str) -> None:
+    """A new version unless the newest one has these weights: models:/<name>@latest is what the main checkout has."""
+    with contextlib.suppress(MlflowException):  # it exists
+        client.create_registered_model(name, description="A VAE; tasks: reconstruct, encode, decode, sample.")
+    versions = client.search_model_versions(f"name = '{name}'")
+    newest = max(versions, key=lambda version: int(version.version), default=None)
+    if newest is None or newest.tags.get(WEIGHTS_TAG) != weights_md5:
+        tags = {WEIGHTS_TAG: weights_md5}
+        client.create_model_version(name, f"models:/{model_id}", run.info.run_id, tags, model_id=model_id)
+
+
+def _create_run(client: MlflowClient, record: Record, restores: str | None = None) -> Run:
+    """A new run for a training record; `restores` is the run that was lost."""
     tags = {
         "model": str(record.model),
         "dvc.stage": record.stage,
@@ -213,21 +245,23 @@ def _create_run(client: MlflowClient, record: Record, restored_from: str | None 
         "mlflow.source.name": f"python -m pipeline.train {record.model}",
         "mlflow.source.type": "LOCAL",
         "mlflow.runColor": COLORS[str(record.model)],
-        "mlflow.note.content": f"{record.model} VAE on {record.data_name}, kl_weight {kl_weight}, "
-        f"{record.parameters['likelihood']} likelihood; made by DVC stage {record.stage}.",
+        "mlflow.note.content": f"{record.model} VAE on {record.data_name}, kl_weight "
+        f"{record.parameters['kl_weight']:g}, {record.parameters['likelihood']} likelihood; "
+        f"made by DVC stage {record.stage}.",
     }
-    if restored_from:
-        tags["restored_from"] = restored_from
+    if restores:
+        tags |= {ORIGINAL_TAG: restores, "original.started": record.started, "original.ended": record.ended}
     run = client.create_run(
         experiment_id(client, record.data_name),
         start_time=_milliseconds(record),
         tags={key: value for key, value in tags.items() if value},
-        run_name=" ".join(part for part in (record.model, f"kl={kl_weight}", record.experiment) if part),
+        run_name=record.name,
     )
     parameters = {"model": record.model, **record.parameters}
     client.log_batch(run.info.run_id, params=[Param(key, str(value)) for key, value in parameters.items()])
     dataset = Dataset(record.data_name, (record.data_md5 or "")[:8], "local", '{"uri": "data/images.safetensors"}')
     client.log_inputs(run.info.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+    _log_content(client, run.info.run_id, "params.yaml", record.params_file.encode())
     return run
 
 
@@ -240,61 +274,18 @@ def _log_history(
         client.log_batch(run_id, [Metric(key, float(value), now, step) for key, value in row.items() if key != "epoch"])
 
 
+def _log_content(client: MlflowClient, run_id: str, name: str, content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, name)
+        path.write_bytes(content)
+        client.log_artifact(run_id, str(path))
+
+
 def _beside(folder: Path, path: Path) -> Path:
     """Where a record's file lies when its folder of records was copied: demo/runs stands for reports/runs."""
     if path.is_relative_to(storage.REPORTS):
         return folder.parent / path.relative_to(storage.REPORTS)
     return folder.parent.parent / path
-
-
-def _log_artifact_as(client: MlflowClient, run_id: str, path: Path, name: str) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        renamed = Path(folder, name)
-        renamed.write_bytes(path.read_bytes())
-        client.log_artifact(run_id, str(renamed))
-
-
-def comparison_path(client: MlflowClient) -> str | None:
-    """The page of the MLflow UI that charts the newest run of each model of the newest experiment; None without runs.
-
-    The layout (pictures at the last epoch, curves, test metrics) is a view that MLflow keeps in an experiment tag.
-    """
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    ours, newest_first = "attributes.status = 'FINISHED' AND tags.dvc.stage LIKE 'train@%'", ["start_time DESC"]
-    runs = client.search_runs(experiments, ours, order_by=newest_first, max_results=1)
-    if not runs:
-        return None
-    experiment = runs[0].info.experiment_id
-    newest: dict[str, Run] = {}
-    for run in client.search_runs([experiment], ours, order_by=newest_first):
-        newest.setdefault(run.data.tags["model"], run)
-    view = json.dumps(_comparison_view(list(newest.values())))
-    client.set_experiment_tag(experiment, "mlflow.sharedViewState.comparison", view)
-    query = "viewStateShareKey=comparison&compareRunsMode=CHART&workflowType=machine_learning"
-    return f"#/experiments/{experiment}/runs?{query}"
-
-
-def _comparison_view(runs: Sequence[Run]) -> dict[str, Any]:
-    """MLflow 3's state of the chart view: which runs, which sections in which order, and the pictures' cards."""
-    last_epoch = min(int(run.data.params["train.epochs"]) for run in runs)
-    generated: dict[str, Any] = {"deleted": False, "isGenerated": True}
-    card = {"type": "IMAGE", "metricSectionId": "pictures", "step": last_epoch, "showRunParams": False}
-    card |= {"runsCountToCompare": 10} | generated
-    sections = ("pictures", "validation", "test", "train", "Model metrics", "System metrics")
-    return {
-        "compareRunCharts": [
-            card | {"uuid": f"chart-{key}", "imageKeys": [key]} for key in ("samples", "reconstructions")
-        ],
-        "compareRunSections": [
-            {"uuid": name, "name": name, "display": "metrics" not in name, "isReordered": False}
-            | generated
-            | ({"columns": 2, "cardHeight": 640} if name == "pictures" else {})
-            for name in sections
-        ],
-        "isAccordionReordered": True,
-        "searchFilter": f"attributes.run_id IN ({', '.join(repr(run.info.run_id) for run in runs)})",
-        "selectedColumns": ["params.`model`", "params.`kl_weight`", "metrics.`test/elbo`", "metrics.`test/psnr`"],
-    }
 
 
 def _milliseconds(record: Record, later: float = 0.0) -> int:

@@ -3,33 +3,92 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
-from pathlib import Path
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
 
-from pipeline import lineage, storage, tracking
+from pipeline import storage, store, tracking
 from pipeline.errors import InputError
+from pipeline.experiments import committed, experiment_revisions, export
+from pipeline.records import record_folders
+
+VIEW = "comparison"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline.ui", description=__doc__)
     parser.add_argument("--port", type=int, default=5050)
     port = parser.parse_args().port
-    for folder in (storage.RUNS, Path("demo") / storage.RUNS.name):
-        if folder.is_dir():
-            tracking.sync(folder)
-    path = tracking.comparison_path(tracking.open_store())
+    sync_everything()
+    try:
+        path = comparison()
+    except OSError as error:
+        raise InputError(f"{store.store_uri()}: the MLflow store does not answer ({error})") from None
     if path is None:
         sys.exit("error: the MLflow store has no runs yet; type make demo or make repro first")
-    if tracking.store_uri().startswith("http"):  # a server that runs already
-        print(f"Compare FC and conv: {tracking.store_uri().rstrip('/')}/{path}")
+    database = store.database()
+    if database is None:  # a server that runs already
+        print(f"Compare FC and conv: {store.store_uri().rstrip('/')}/{path}")
         return
     print(f"Compare FC and conv: http://127.0.0.1:{port}/{path}\nStop with Ctrl-C.", flush=True)
-    artifacts = lineage.main_checkout() / tracking.ARTIFACTS
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # its job runners take 0.8 GB and are not used
     server = ["mlflow", "ui", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    store = ["--backend-store-uri", tracking.store_uri(), "--artifacts-destination", str(artifacts)]
-    os.execv(sys.executable, [sys.executable, "-m", *server, *store])
+    place = ["--backend-store-uri", store.store_uri()]
+    place += ["--artifacts-destination", str(database.parent / store.ARTIFACTS)]
+    os.execv(sys.executable, [sys.executable, "-m", *server, *place])
+
+
+def sync_everything() -> None:
+    """Bring over what the records of this checkout, of its demo and of DVC's experiments tell."""
+    for folder in record_folders():
+        tracking.sync(folder)
+    for revision in experiment_revisions():
+        with tempfile.TemporaryDirectory() as copy:
+            export(revision, PurePosixPath(storage.REPORTS.as_posix()), Path(copy) / storage.REPORTS)
+            Path(copy, "dvc.lock").write_bytes(committed(revision, "dvc.lock"))
+            tracking.sync(Path(copy) / storage.RUNS)
+
+
+def comparison() -> str | None:
+    """The page of the MLflow UI that charts the newest run of each model of the newest experiment; None without runs.
+
+    The layout (pictures at the last epoch, curves, test metrics) is a view that MLflow keeps in an experiment tag.
+    """
+    client = store.open_store()
+    runs = tracking.newest_runs(client)
+    if not runs:
+        return None
+    experiment = runs[0].info.experiment_id
+    epochs = {run.info.run_id: int(run.data.params["train.epochs"]) for run in runs}
+    client.set_experiment_tag(experiment, f"mlflow.sharedViewState.{VIEW}", json.dumps(chart_view(epochs)))
+    query = f"viewStateShareKey={VIEW}&compareRunsMode=CHART&workflowType=machine_learning"
+    return f"#/experiments/{experiment}/runs?{query}"
+
+
+def chart_view(epochs: Mapping[str, int]) -> dict[str, Any]:
+    """MLflow 3's state of the chart view: which runs, which sections in which order, and the pictures' cards."""
+    generated: dict[str, Any] = {"deleted": False, "isGenerated": True}
+    card = {"type": "IMAGE", "metricSectionId": "pictures", "step": min(epochs.values()), "showRunParams": False}
+    card |= {"runsCountToCompare": 10} | generated
+    sections = ("pictures", "validation", "test", "train", "Model metrics", "System metrics")
+    return {
+        "compareRunCharts": [
+            card | {"uuid": f"chart-{key}", "imageKeys": [key]} for key in ("samples", "reconstructions")
+        ],
+        "compareRunSections": [
+            {"uuid": name, "name": name, "display": "metrics" not in name, "isReordered": False}
+            | generated
+            | ({"columns": 2, "cardHeight": 640} if name == "pictures" else {})
+            for name in sections
+        ],
+        "isAccordionReordered": True,
+        "searchFilter": f"attributes.run_id IN ({', '.join(repr(run_id) for run_id in epochs)})",
+        "selectedColumns": ["params.`model`", "params.`kl_weight`", "metrics.`test/elbo`", "metrics.`test/psnr`"],
+    }
 
 
 if __name__ == "__main__":

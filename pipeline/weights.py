@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -43,8 +44,16 @@ def save_trained(vae: VAE, data_name: str, data_md5: str, parameters: Mapping[st
 
 
 def load_trained(model: Model, device: torch.device) -> Trained:
-    """Read models/<model>/weights.safetensors; InputError names a key or shape that does not fit."""
+    """Read models/<model>/weights.safetensors; InputError names what does not fit."""
     path = storage.weights_path(model)
+    trained = load_weights(path, device)
+    if trained.model != model:
+        raise InputError(f"{path}: found the weights of {trained.model}, expected those of {model}")
+    return trained
+
+
+def load_weights(path: Path, device: torch.device) -> Trained:
+    """Read a weights file; InputError names a key or shape that does not fit."""
     arrays, header = storage.load_tensors(path)
     try:
         sizes = tuple(header["architecture"].pop("sizes"))
@@ -54,8 +63,6 @@ def load_trained(model: Model, device: torch.device) -> Trained:
         name, md5 = data["name"], data["md5"]
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise InputError(f"{path}: its header describes no network ({error!r}); delete it and run dvc repro") from None
-    if architecture.model != model:
-        raise InputError(f"{path}: found the weights of {architecture.model}, expected those of {model}")
     expected = vae.state_dict()
     for key in sorted(expected.keys() | arrays.keys()):
         found = tuple(arrays[key].shape) if key in arrays else None
@@ -63,4 +70,4 @@ def load_trained(model: Model, device: torch.device) -> Trained:
         if found != wanted:
             raise InputError(f"{path}: {key}: found shape {found}, expected {wanted}; delete it and run dvc repro")
     vae.load_state_dict({key: torch.from_numpy(array) for key, array in arrays.items()})
-    return Trained(model, vae.to(device).eval(), name, md5, parameters, lineage.md5(path))
+    return Trained(architecture.model, vae.to(device).eval(), name, md5, parameters, lineage.md5(path))

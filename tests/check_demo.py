@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.tracking import open_store
+from pipeline.store import open_store
 
 
 def main() -> None:

@@ -15,9 +15,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
 from PIL import Image
 
-from pipeline import download
+from pipeline import download, evaluate, render, train
+from pipeline.params import MODELS
 from pipeline.vae.images import SHAPE_CLASSES, draw_shapes, generator
 from pipeline.vae.networks import VAE, Architecture, build_vae
 
@@ -78,19 +81,60 @@ def write_params(folder: Path, changes: Mapping[str, Any]) -> None:
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder with tiny parameters, in which stages run and which holds their MLflow store."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.delenv("DVC_EXP_NAME", raising=False)
-    few_shapes(monkeypatch)
+    enter(tmp_path, monkeypatch)
     write_params(tmp_path, TINY)
     return tmp_path
 
 
-def few_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """300 shapes for train and validation, 60 for test."""
-    monkeypatch.setattr(download, "SHAPES_TRAIN", 300)
-    monkeypatch.setattr(download, "SHAPES_TEST", 60)
+@pytest.fixture(scope="session")
+def finished_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which every stage has run once."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        enter(folder, patch)
+        write_params(folder, TINY)
+        run_stages()
+    return folder
+
+
+@pytest.fixture
+def finished(finished_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Inside the folder in which every stage has run; tests share it, so they leave it as it is."""
+    enter(finished_folder, monkeypatch)
+    return finished_folder
+
+
+@pytest.fixture
+def copied(finished_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Inside a copy of that folder, which a test may change; the store came along, as in a moved checkout."""
+    folder = tmp_path / "copied"
+    shutil.copytree(finished_folder, folder)
+    enter(folder, monkeypatch)
+    return folder
+
+
+def run_stages() -> None:
+    download.main()
+    for model in MODELS:
+        train.main(model)
+    for model in MODELS:
+        evaluate.main(model)
+    render.main()
+
+
+def enter(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Let stages run in `folder` as its own checkout with its own store; 300 shapes for training, 60 for test."""
+    patch.chdir(folder)
+    patch.setenv("DVC_ROOT", str(folder))
+    patch.setenv("GIT_CEILING_DIRECTORIES", str(folder.parent))
+    patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    patch.delenv("DVC_EXP_NAME", raising=False)
+    patch.setattr(download, "SHAPES_TRAIN", 300)
+    patch.setattr(download, "SHAPES_TEST", 60)
+
+
+def all_runs(client: MlflowClient) -> list[Run]:
+    return list(client.search_runs([experiment.experiment_id for experiment in client.search_experiments()]))
 
 
 class Clone:

@@ -86,7 +86,7 @@ def test_an_experiment_in_a_temporary_copy_lands_in_the_store_of_the_checkout(cl
     finished = clone.run(
         "python",
         "-c",
-        "from pipeline.tracking import open_store\n"
+        "from pipeline.store import open_store\n"
         "client = open_store()\n"
         "names = {run.info.run_name: client.list_artifacts(run.info.run_id) for run in client.search_runs(['1'])}\n"
         "print(sorted(names), all(names.values()))",

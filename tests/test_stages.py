@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from pipeline import download, evaluate, lineage, render, storage, tracking, train
+from pipeline import download, evaluate, lineage, storage, store, tracking, train
 from pipeline.errors import InputError
 from pipeline.params import MODELS, load_params, used_parameters
 from pipeline.records import Record, load_records
-from tests.conftest import TINY, few_shapes, merged, write_params
+from tests.conftest import TINY, all_runs, merged, run_stages, write_params
 
 FIGURES = {
     "fc_samples", "conv_samples", "interpolation", "latent_space",
@@ -23,33 +22,9 @@ FIGURES = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder in which every stage has run."""
-    folder = tmp_path_factory.mktemp("finished")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("DVC_ROOT", str(folder))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.delenv("DVC_EXP_NAME", raising=False)
-        few_shapes(patch)
-        write_params(folder, TINY)
-        download.main()
-        for model in MODELS:
-            train.main(model)
-        for model in MODELS:
-            evaluate.main(model)
-        render.main()
-        yield folder
-
-
 @pytest.fixture
 def client(finished: Path) -> MlflowClient:
-    return tracking.open_store()
-
-
-def all_runs(client: MlflowClient) -> list[Run]:
-    return list(client.search_runs([experiment.experiment_id for experiment in client.search_experiments()]))
+    return store.open_store()
 
 
 def test_every_figure_says_what_it_was_made_from(finished: Path) -> None:
@@ -94,7 +69,7 @@ def test_one_finished_run_for_each_model_with_everything_in_it(finished: Path, c
         for key in ("train/elbo", "validation/rate"):
             assert [metric.step for metric in client.get_metric_history(run.info.run_id, key)] == [1, 2]
         artifacts = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
-        assert {"samples.png", "reconstructions.png", "weights.safetensors", f"{model}.csv"} <= artifacts
+        assert {"samples.png", "reconstructions.png", "weights.safetensors", "curves.csv", "params.yaml"} <= artifacts
         images = {Path(artifact.path).name for artifact in client.list_artifacts(run.info.run_id, "images")}
         for key in ("samples", "reconstructions"):
             assert all(any(re.match(rf"{key}\Wstep\W{step}\W", name) for name in images) for step in (1, 2))
@@ -110,14 +85,14 @@ def test_sync_again_changes_nothing(client: MlflowClient) -> None:
 def test_sync_rebuilds_the_runs_of_a_lost_store(
     finished: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    before = {run.info.run_id: run for run in all_runs(tracking.open_store())}
+    before = {run.info.run_id: run for run in all_runs(store.open_store())}
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))  # where no store is yet
     tracking.sync()
-    client = tracking.open_store()
+    client = store.open_store()
     rebuilt = all_runs(client)
-    assert {run.data.tags["restored_from"] for run in rebuilt} == before.keys()
+    assert {run.data.tags["original.run_id"] for run in rebuilt} == before.keys()
     for run in rebuilt:
-        lost = before[run.data.tags["restored_from"]]
+        lost = before[run.data.tags["original.run_id"]]
         assert run.info.status == "FINISHED"
         assert (run.info.run_name, run.data.params) == (lost.info.run_name, lost.data.params)
         assert run.data.metrics == lost.data.metrics
@@ -138,11 +113,7 @@ def test_a_run_deleted_on_purpose_stays_deleted(
 
 
 def test_another_workspace_gives_the_same_bits(finished: Path, workspace: Path) -> None:
-    download.main()
-    for model in MODELS:
-        train.main(model)
-        evaluate.main(model)
-    render.main()
+    run_stages()
     for path in sorted(finished.rglob("*")):
         relative = path.relative_to(finished)
         results = relative.parts[0] in ("data", "models") or relative.parts[:2] in (
@@ -179,7 +150,7 @@ def test_a_failed_training_ends_its_run_with_the_reason(workspace: Path, monkeyp
     monkeypatch.setattr(train, "fit", broken)
     with pytest.raises(FloatingPointError):
         train.main("fc")
-    (run,) = all_runs(tracking.open_store())
+    (run,) = all_runs(store.open_store())
     assert run.info.status == "FAILED"
     assert run.data.tags["status.reason"] == "FloatingPointError: loss is not finite"
     assert not storage.weights_path("fc").exists()
@@ -191,7 +162,7 @@ def test_a_diverged_training_is_one_line_and_writes_no_weights(workspace: Path) 
     with pytest.raises(InputError, match=r"^epoch \d: the elbo is .* lower train.learning_rate \(1e\+18\)"):
         train.main("fc")
     assert not storage.weights_path("fc").exists()
-    (run,) = all_runs(tracking.open_store())
+    (run,) = all_runs(store.open_store())
     assert run.info.status == "FAILED"
 
 
@@ -209,5 +180,5 @@ def test_training_goes_on_without_a_store_and_sync_catches_up(
     assert "warning: MLflow cannot be reached" in capsys.readouterr().err
     assert Record.load(storage.RUNS / "train@fc.json").run_id is None
     tracking.sync()
-    (run,) = all_runs(tracking.open_store())
+    (run,) = all_runs(store.open_store())
     assert run.info.status == "FINISHED"

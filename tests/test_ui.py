@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import download, storage, tracking, train, ui
+from pipeline import download, storage, store, train, ui
 from pipeline.params import MODELS
 
 
@@ -33,7 +33,7 @@ def test_it_serves_the_store_at_the_comparison_of_the_newest_runs(
     (arguments,) = served
     assert f"sqlite:///{workspace / 'mlflow.db'}" in arguments
     assert arguments[arguments.index("--host") + 1] == "127.0.0.1"
-    client = tracking.open_store()
+    client = store.open_store()
     view = json.loads(client.get_experiment("1").tags["mlflow.sharedViewState.comparison"])
     newest = {storage.load_json(storage.RUNS / f"train@{model}.json")[0]["run_id"] for model in MODELS}
     assert len(client.search_runs(["1"])) == 3
@@ -44,8 +44,7 @@ def test_a_server_that_runs_already_is_only_named(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["ui"])
-    monkeypatch.setattr(tracking, "store_uri", lambda: "http://127.0.0.1:5999")
-    monkeypatch.setattr(tracking, "open_store", lambda: None)
-    monkeypatch.setattr(tracking, "comparison_path", lambda client: "#/experiments/7")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5999")
+    monkeypatch.setattr(ui, "comparison", lambda: "#/experiments/7")
     ui.main()
     assert capsys.readouterr().out == "Compare FC and conv: http://127.0.0.1:5999/#/experiments/7\n"

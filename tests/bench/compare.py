@@ -1,27 +1,36 @@
 """How does this pipeline compare: with the assignment's recipe, and one likelihood with the other?
 
 Both comparisons train as long as the assignment did: 10 epochs fully connected, 5 convolutional. The results go to
-reports/comparisons.json, README's tables are made from there.
+reports/comparisons/ with the records of ours, README's tables are made from there.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from matplotlib.figure import Figure
+from torch import Tensor
 
-from pipeline import lineage, readme, storage
+from pipeline import lineage, readme, storage, tracking
 from pipeline.errors import InputError
-from pipeline.experiments import forget_experiment, run_experiment
+from pipeline.experiments import committed, forget_experiment, run_experiment
 from pipeline.params import MODELS, Model
+from pipeline.records import Record, record_path
+from pipeline.vae import figures
+from pipeline.vae.evaluation import decode, posterior_means, prior_noise
+from pipeline.weights import Trained, load_weights
 from tests.bench.assignment import EPOCHS, ConvolutionalVAE, FullyConnectedVAE, train_and_test
 
+COLUMNS = 10  # pictures in a row
 # What differs from params.yaml: for each likelihood the best of the few recipes tried with batches of 128. Under the
 # gaussian one, a peak learning rate of 0.004 made the fully connected network diverge.
 RECIPES: dict[str, list[str]] = {
@@ -39,59 +48,108 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.compare", description=__doc__)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="parameters that choose the data")
     overrides: list[str] = parser.parse_args().overrides
-    ours = {likelihood: {model: measure(likelihood, model, overrides) for model in MODELS} for likelihood in RECIPES}
-    data_md5, losses = assignment_losses(overrides)
-    recipe = dict(zip(MODELS, losses, strict=True))
-    assignment = {
-        model: {
-            "epochs": EPOCHS[model],
-            "assignment": recipe[model],
-            "ours": ours["bernoulli"][model]["assignment_loss"],
-            "ours_standard_error": ours["bernoulli"][model]["assignment_loss_standard_error"],
-        }
-        for model in MODELS
+    record = Record("compare", {"recipes": RECIPES, "overrides": overrides}, data_name="")
+    shutil.rmtree(readme.COMPARISONS, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as folder:
+        ours: dict[str, dict[str, Comparison]] = {}
+        for likelihood in RECIPES:
+            ours[likelihood] = {model: compare(likelihood, model, overrides, Path(folder)) for model in MODELS}
+        images, losses = assignment_losses(overrides, Path(folder))
+    trained = [comparison.trained for models in ours.values() for comparison in models.values()]
+    record.data_name, record.data_md5 = trained[0].data_name, trained[0].data_md5
+    record.weights_md5 = {
+        f"{likelihood}-{m}": c.trained.md5 for likelihood, models in ours.items() for m, c in models.items()
     }
-    content = {"data_md5": data_md5, "recipes": RECIPES, "likelihoods": ours, "assignment": assignment}
-    storage.save_json(readme.COMPARISONS, content)
+
+    numbers, picture = readme.COMPARISONS / "numbers.json", readme.COMPARISONS / "likelihoods.png"
+    content = {
+        "data_md5": record.data_md5,
+        "recipes": RECIPES,
+        "likelihoods": {likelihood: {m: c.metrics for m, c in models.items()} for likelihood, models in ours.items()},
+        "assignment": {
+            model: {
+                "epochs": EPOCHS[model],
+                "assignment": losses[model],
+                "ours": ours["bernoulli"][model].metrics["assignment_loss"],
+                "ours_standard_error": ours["bernoulli"][model].metrics["assignment_loss_standard_error"],
+            }
+            for model in MODELS
+        },
+    }
+    storage.save_json(numbers, content)
+    text = lineage.figure_text(record.data_md5, record.weights_md5, {"recipes": RECIPES})
+    storage.save_figure(picture, drawn(ours, images), text)
+    record.save([], [numbers, picture])
     readme.main()
 
 
-def measure(likelihood: str, model: Model, overrides: list[str]) -> dict[str, float]:
-    """Test metrics of one model, trained as a DVC experiment that stays out of the workspace."""
+@dataclass(frozen=True)
+class Comparison:
+    """One of our models, trained as long as the assignment's."""
+
+    trained: Trained
+    metrics: dict[str, float]  # of the test pictures, with their standard errors
+
+
+def compare(likelihood: str, model: Model, overrides: list[str], folder: Path) -> Comparison:
+    """Train one model as a DVC experiment that stays out of the workspace, and keep its records."""
     name = f"compare-{likelihood}-{model}"
     settings = [*overrides, *RECIPES[likelihood], f"train.epochs={EPOCHS[model]}"]
     revision = run_experiment(name, settings, [f"evaluate@{model}"])
-    metrics: dict[str, float] = _load(revision, f"reports/metrics/{model}.json")
-    (record,) = _load(revision, f"reports/runs/evaluate@{model}.json")
-    errors = {f"{key.removeprefix('test/')}_standard_error": value for key, value in record["standard_errors"].items()}
+    runs = readme.COMPARISONS / f"{likelihood}-{model}" / storage.RUNS.name
+    runs.mkdir(parents=True)
+    for stage in ("train", "evaluate"):
+        path = record_path(f"{stage}@{model}")
+        (runs / path.name).write_bytes(committed(revision, path.as_posix()))
+    tracking.sync(runs)
+    metrics: dict[str, float] = json.loads(committed(revision, f"{storage.METRICS.as_posix()}/{model}.json"))
+    standard_errors = Record.load(runs / f"evaluate@{model}.json").standard_errors
+    errors = {f"{key.removeprefix('test/')}_standard_error": value for key, value in standard_errors.items()}
+    weights = folder / f"{name}.safetensors"
+    _get(storage.weights_path(model), revision, weights)
     forget_experiment(name)
-    return metrics | errors
+    return Comparison(load_weights(weights, torch.device("cpu")), metrics | errors)
 
 
-def assignment_losses(overrides: list[str]) -> tuple[str, list[float]]:
-    """md5 of the prepared pictures, and on them the test loss of the assignment's networks: FC, convolutional."""
+def drawn(ours: Mapping[str, Mapping[str, Comparison]], test: Tensor) -> Figure:
+    """Test pictures, their reconstructions and prior samples, one likelihood beside the other."""
+    shown = test[:COLUMNS]
+    panels = {}
+    for likelihood, models in ours.items():
+        rows = [("test pictures", shown)]
+        for model, comparison in models.items():
+            vae = comparison.trained.vae
+            rows.append((f"{model}, decoded", decode(vae, posterior_means(vae, shown))))
+        for model, comparison in models.items():
+            vae = comparison.trained.vae
+            samples = decode(vae, prior_noise(vae, 2 * COLUMNS, seed=0))
+            rows += [(f"{model}, prior", samples[:COLUMNS]), (f"{model}, prior", samples[COLUMNS:])]
+        panels[likelihood] = rows
+    epochs = ", ".join(f"{model} {EPOCHS[model]} epochs" for model in MODELS)
+    data = next(iter(ours["gaussian"].values())).trained.data_name
+    title = f"Reconstructions and prior samples under two likelihoods: {data}, kl_weight 1, {epochs}"
+    return figures.rows_of_pictures(title, panels)
+
+
+def assignment_losses(overrides: list[str], folder: Path) -> tuple[Tensor, dict[str, float]]:
+    """Test pictures, uint8 [N, 3, 32, 32], and the test loss of the assignment's networks by model."""
     revision = run_experiment("compare-data", overrides, ["download"])
-    with tempfile.TemporaryDirectory() as folder:
-        images = Path(folder, "images.safetensors")
-        get = ["dvc", "get", "--quiet", ".", str(storage.IMAGES), "--rev", revision, "--out", str(images)]
-        subprocess.run(get, check=True)
-        arrays, _ = storage.load_tensors(images)
-        data_md5 = lineage.md5(images)
+    _get(storage.IMAGES, revision, folder / "images.safetensors")
     forget_experiment("compare-data")
-    train, validation, test = (
-        torch.from_numpy(arrays[f"{split}_images"]).float() / 255 for split in ("train", "validation", "test")
-    )
-    train = torch.cat([train, validation])  # the assignment held none out
-    losses = []
+    arrays, _ = storage.load_tensors(folder / "images.safetensors")
+    splits = {split: torch.from_numpy(arrays[f"{split}_images"]) for split in ("train", "validation", "test")}
+    train = torch.cat([splits["train"], splits["validation"]]).float() / 255  # the assignment held none out
+    losses = {}
     for model, network in (("fc", FullyConnectedVAE), ("conv", ConvolutionalVAE)):
         torch.manual_seed(0)
-        losses.append(train_and_test(network(), EPOCHS[model], train, test))
-    return data_md5, losses
+        losses[model] = train_and_test(network(), EPOCHS[model], train, splits["test"].float() / 255)
+    return splits["test"], losses
 
 
-def _load(revision: str, path: str) -> Any:
-    shown = subprocess.run(["git", "show", f"{revision}:{path}"], check=True, capture_output=True, text=True)
-    return json.loads(shown.stdout)
+def _get(path: Path, revision: str, target: Path) -> None:
+    """A file that DVC keeps, as it was at `revision`."""
+    get = ["dvc", "get", "--quiet", ".", str(path), "--rev", revision, "--out", str(target)]
+    subprocess.run(get, check=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,119 @@
+"""Where are MLflow's runs? On a server, or in an SQLite database and a folder that survive races and moves."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import logging
+import os
+import sqlite3
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import quote
+
+from pipeline import lineage
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+DATABASE = "mlflow.db"
+ARTIFACTS = "mlartifacts"
+ANSWER_SECONDS = 5.0  # for a server to show that it is there
+DESCRIPTION = "FC and conv VAEs on {name}. The chart view compares them: the slider under the pictures picks the epoch."
+LOCATIONS = (  # the columns in which MLflow keeps absolute addresses of artifacts
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+
+
+def store_uri() -> str:
+    """MLFLOW_TRACKING_URI when set, else an SQLite database at the root of the main checkout."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{lineage.main_checkout() / DATABASE}"
+
+
+def database() -> Path | None:
+    """The SQLite file of the store; None for a server."""
+    scheme, _, path = store_uri().partition(":///")
+    return Path(path).absolute() if scheme == "sqlite" else None
+
+
+def open_store() -> MlflowClient:
+    """A client of the store, which is created when it does not exist yet; OSError for a server that does not answer."""
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    path = database()
+    if path is None:
+        _knock(store_uri())
+    else:
+        _create(path)
+        _follow(path)
+    return MlflowClient(store_uri(), store_uri())
+
+
+def experiment_id(client: MlflowClient, name: str) -> str:
+    """The experiment of that name, created on first use."""
+    if experiment := client.get_experiment_by_name(name):
+        return str(experiment.experiment_id)
+    path = database()
+    location = f"{_artifacts(path)}/{quote(name)}" if path else None
+    try:
+        created = client.create_experiment(name, artifact_location=location)
+        client.set_experiment_tag(created, "mlflow.note.content", DESCRIPTION.format(name=name))
+        return str(created)
+    except MlflowException:  # another process was faster
+        if experiment := client.get_experiment_by_name(name):
+            return str(experiment.experiment_id)
+        raise
+
+
+def _artifacts(path: Path) -> str:
+    return (path.parent / ARTIFACTS).as_uri()
+
+
+def _knock(uri: str) -> None:
+    """OSError at once where MLflow's own client would try for minutes."""
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS):
+            pass
+    except urllib.error.HTTPError:  # an answer, and whether it is MLflow's shows soon
+        pass
+    except (ValueError, http.client.InvalidURL) as error:
+        raise OSError(f"MLFLOW_TRACKING_URI: {error}") from None
+
+
+def _create(path: Path) -> None:
+    """Create the database beside its place and link it there: several processes at once cannot see half of it."""
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    private = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    MlflowClient(f"sqlite:///{private}").search_experiments(max_results=1)  # runs MLflow's migrations
+    with contextlib.closing(sqlite3.connect(private)) as connection:
+        connection.execute("PRAGMA journal_mode=wal")  # readers and several writers do not block each other
+        with connection:  # MLflow's own experiment would keep its artifacts wherever this process runs
+            connection.execute("UPDATE experiments SET artifact_location = ?", (f"{_artifacts(path)}/Default",))
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with contextlib.suppress(FileExistsError):
+        os.link(private, path)
+    for leftover in path.parent.glob(f"{private.name}*"):
+        leftover.unlink()
+
+
+def _follow(path: Path) -> None:
+    """Let a database that was moved with its artifacts point to where they are now."""
+    here = f"{_artifacts(path)}/"
+    with contextlib.closing(sqlite3.connect(path, timeout=20)) as connection, connection:
+        known = connection.execute("SELECT artifact_location FROM experiments").fetchall()
+        ours = [location for (location,) in known if location and f"/{ARTIFACTS}/" in location]
+        for old in {location[: location.rindex(f"/{ARTIFACTS}/")] + f"/{ARTIFACTS}/" for location in ours} - {here}:
+            for table, column in LOCATIONS:
+                connection.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
+                    (here, len(old) + 1, len(old), old),
+                )
