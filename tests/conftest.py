@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +155,14 @@ class Clone:
             raise AssertionError(f"{command} exited with {finished.returncode}:\n{finished.stdout}{finished.stderr}")
         return finished
 
+    def python(self, code: str, **environment: str) -> str:
+        """What a few lines of Python print in the clone."""
+        return self.run("python", "-c", code, check=True, **environment).stdout
+
+    def copy(self, folder: Path) -> Clone:
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Clone(folder, self.environment)
+
     def repro(self, *arguments: str) -> set[str]:
         """Names of the stages that ran."""
         lines = self.run("dvc", "repro", *arguments).stdout.splitlines()
@@ -174,15 +185,30 @@ class Clone:
 @pytest.fixture
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
     """A fresh clone for a test that runs dvc; git has no identity there, as on a new machine."""
-    folder = tmp_path_factory.mktemp("clone") / "checkout"
-    folder.mkdir()
+    clone = new_clone(tmp_path_factory.mktemp("clone"))
+    yield clone
+    shutil.rmtree(clone.folder.parent, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
+    """A clone in which `dvc repro` has run and whose results are committed; tests take copies of it."""
+    clone = new_clone(tmp_path_factory.mktemp("reproduced"))
+    clone.repro()
+    clone.commit("results")
+    yield clone
+    shutil.rmtree(clone.folder.parent, ignore_errors=True)
+
+
+def new_clone(parent: Path) -> Clone:
+    folder, home = parent / "checkout", parent / "home"
+    home.mkdir()
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0"):
-        if name and (ROOT / name).exists() and name != "dvc.lock":
+        published = name == "dvc.lock" or name.startswith("reports/")
+        if name and (ROOT / name).exists() and not published:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    home = folder.parent / "home"
-    home.mkdir()
     keep = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "GIT_", "MLFLOW_"))}
     path = os.pathsep.join([str(Path(sys.executable).parent), keep["PATH"]])  # where dvc finds its python
     clone = Clone(folder, keep | {"HOME": str(home), "PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true"})
@@ -190,8 +216,33 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
     write_params(folder, merged(TINY, {"data": {"source": "folder", "name": "tiny", "path": "data/raw/tiny.tar"}}))
     clone.run("git", "init", "--quiet")
     clone.commit("start")
-    yield clone
-    shutil.rmtree(folder.parent, ignore_errors=True)
+    return clone
+
+
+@contextmanager
+def serving(clone: Clone, *command: str) -> Iterator[tuple[str, str]]:
+    """What a server printed until it was ready, and its address; {port} in the command stands for a free one."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = clone.environment | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONUNBUFFERED": "1"}
+    server = subprocess.Popen(
+        [part.format(port=port) for part in command], cwd=clone.folder, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+    assert server.stdout is not None
+    printed = ""
+    try:
+        for line in server.stdout:
+            printed += line
+            if "Application startup complete" in line:
+                break
+        else:
+            raise AssertionError(printed)
+        yield printed, f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.communicate()
 
 
 def save_pictures(path: Path) -> None:

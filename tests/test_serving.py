@@ -27,7 +27,8 @@ def served(finished_folder: Path) -> PyFuncModel:
     with pytest.MonkeyPatch.context() as patch:
         enter(finished_folder, patch)
         patch.setenv("MLFLOW_TRACKING_URI", store.store_uri())
-        return mlflow.pyfunc.load_model("models:/shapes-conv@latest")
+        model: PyFuncModel = mlflow.pyfunc.load_model("models:/shapes-conv@latest")
+        return model
 
 
 @pytest.fixture(scope="module")
