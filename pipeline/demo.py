@@ -37,6 +37,9 @@ def main() -> None:
     for model in MODELS:
         metrics = storage.load_json(DEMO / storage.METRICS.name / f"{model}.json")
         print(f"  {model:4}  " + "  ".join(f"{name} {metrics[name]:.5g}" for name in SHOWN if name in metrics))
+    print(
+        f"The run behind a picture: .venv/bin/python -m pipeline.trace {DEMO / storage.FIGURES.name}/conv_samples.png"
+    )
     print("Compare the runs in MLflow: make ui")
 
 

@@ -92,10 +92,17 @@ def assignment(root: Path) -> str:
     return _table(header, rows) + "\nOurs:\n\n" + "".join(commands)
 
 
+def tracking(root: Path) -> str:
+    """What MLflow costs."""
+    cost = storage.load_json(root / COMPARISONS / "numbers.json")["tracking"]
+    return f"Tracking calls took {cost['share']:.1%} of a fully connected training of {cost['epochs']} epochs.\n"
+
+
 TABLES: Mapping[str, Callable[[Path], str]] = {
     "results": results,
     "likelihoods": likelihoods,
     "assignment": assignment,
+    "tracking": tracking,
 }
 
 
