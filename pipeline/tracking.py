@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from pipeline import lineage, storage, store
+from pipeline.errors import InputError
 from pipeline.records import Record, load_records, lock_beside
 from pipeline.store import experiment_id, open_store
 
@@ -94,15 +95,17 @@ def sync(folder: Path = storage.RUNS) -> None:
 
     Models of the main checkout's own records are registered, those of experiments in copies and of the demo are not.
     """
-    records = load_records(folder)
     registers = folder.resolve() == lineage.main_checkout() / storage.RUNS
     try:
+        records = load_records(folder)
         client = open_store()
         for trained in records:
             if trained.stage.startswith("train@"):
                 for run in _finished_runs(client, trained):
                     _add_results(client, run, trained, records, folder)
                     _add_model(client, run, trained, folder, registers)
+    except InputError as error:
+        _warn(str(error))
     except Exception as error:
         _warn(f"MLflow could not be updated, the records are kept; `make ui` catches up later: {_one_line(error)}")
 

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tarfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -226,23 +227,24 @@ def serving(clone: Clone, *command: str) -> Iterator[tuple[str, str]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = clone.environment | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONUNBUFFERED": "1"}
-    server = subprocess.Popen(
+    with subprocess.Popen(
         [part.format(port=port) for part in command], cwd=clone.folder, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-    )  # fmt: skip
-    assert server.stdout is not None
-    printed = ""
-    try:
-        for line in server.stdout:
-            printed += line
-            if "Application startup complete" in line:
-                break
-        else:
-            raise AssertionError(printed)
-        yield printed, f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.communicate()
+    ) as server:  # fmt: skip
+        assert server.stdout is not None
+        rest = threading.Thread(target=server.stdout.read)  # a full pipe would stop the server
+        try:
+            printed = ""
+            while "Application startup complete" not in printed:
+                line = server.stdout.readline()
+                assert line, printed
+                printed += line
+            rest.start()
+            yield printed, f"http://127.0.0.1:{port}"
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+            if rest.ident:
+                rest.join()
 
 
 def save_pictures(path: Path) -> None:

@@ -38,7 +38,7 @@ LAYERS: Mapping[str, set[str]] = {
     "records": {"errors", "lineage", "params", "storage"},
     "store": {"lineage"},
     "serving": {"weights", "vae.evaluation"},
-    "tracking": {"lineage", "records", "serving", "storage", "store"},
+    "tracking": {"errors", "lineage", "records", "serving", "storage", "store"},
     "hardware": set(),
     "command": {"errors", "params"},
     "vae.distributions": set(),

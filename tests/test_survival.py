@@ -218,7 +218,7 @@ def test_7_the_same_bits_again_are_two_whole_runs(reproduced: Clone, tmp_path: P
 
 def test_8_what_was_deleted_stays_deleted_and_what_was_lost_comes_back(reproduced: Clone, tmp_path: Path) -> None:
     clone = reproduced.copy(tmp_path / "checkout")
-    lost = {run.info.run_id for run in all_runs(client_of(clone))}
+    lost = {run.info.run_id for run in all_runs(client_of(reproduced))}
     for path in clone.folder.glob("mlflow.db*"):
         path.unlink()
     shutil.rmtree(clone.folder / "mlartifacts")
