@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline import lineage, storage, tracking
+from pipeline import lineage, storage, store
 from pipeline.errors import InputError
 from pipeline.experiments import committed, export
 from pipeline.records import Record, load_records, lock_beside, record_folders
@@ -110,10 +110,10 @@ def _training(path: Path, shelf: Shelf, user: Record, name: str, weights_md5: st
 
 
 def _with_runs(training: Training, run_id: str | None) -> Training:
-    runs = [run for run in stored_runs() if run.tags[tracking.WEIGHTS_TAG] == training.weights_md5]
+    runs = [run for run in stored_runs() if run.tags[store.WEIGHTS_TAG] == training.weights_md5]
     training.runs = [{"id": run.id, "name": run.name, "page": run.page} for run in runs]
-    known = {run.id for run in runs} | {run.tags.get(tracking.ORIGINAL_TAG) for run in runs}
-    if (run_id or tracking.UNTRACKED) not in known:
+    known = {run.id for run in runs} | {run.tags.get(store.ORIGINAL_TAG) for run in runs}
+    if (run_id or store.UNTRACKED) not in known:
         training.missing_run = run_id or "none was written while it trained"
     return training
 
@@ -125,7 +125,7 @@ def _trace_in_store(path: Path, sha256: str) -> Trace | None:
         return None
     trainings: dict[str, Training] = {}
     for run in runs:
-        weights_md5 = run.tags[tracking.WEIGHTS_TAG]
+        weights_md5 = run.tags[store.WEIGHTS_TAG]
         training = Training(
             run.tags["model"], weights_md5, float(run.params["kl_weight"]), run.tags.get("git.commit"),
             run.tags.get("git.dirty") == "True", run.tags.get("dvc.exp"), run.started, dict(run.params),
@@ -187,10 +187,10 @@ def _shelf(folder: Path, name: str) -> Shelf:
 
 
 @cache
-def stored_runs() -> list[tracking.StoredRun]:
+def stored_runs() -> list[store.StoredRun]:
     """The store's runs; a trace needs no store, so one that does not answer is only said."""
     try:
-        return tracking.stored_runs()
+        return store.stored_runs()
     except Exception as error:
         print(f"note: the MLflow store does not answer ({error})", file=sys.stderr)
         return []

@@ -9,6 +9,8 @@ import os
 import sqlite3
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -16,6 +18,7 @@ from pipeline import lineage
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -23,6 +26,9 @@ DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
 ANSWER_SECONDS = 5.0  # for a server to show that it is there
 DESCRIPTION = "FC and conv VAEs on {name}. The chart view compares them: the slider under the pictures picks the epoch."
+WEIGHTS_TAG = "weights.md5"  # of a run, set last: what has it is complete
+ORIGINAL_TAG = "original.run_id"  # of a run that was rebuilt from a record: the run that it stands for
+UNTRACKED = "untracked"  # or this, for a training that MLflow never saw
 LOCATIONS = (  # the columns in which MLflow keeps absolute addresses of artifacts
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -32,15 +38,29 @@ LOCATIONS = (  # the columns in which MLflow keeps absolute addresses of artifac
 )
 
 
+@dataclass(frozen=True)
+class StoredRun:
+    """A complete run as the store has it."""
+
+    id: str
+    name: str
+    page: str  # of MLflow's UI
+    started: str  # UTC
+    params: dict[str, str]
+    tags: dict[str, str]
+
+
 def store_uri() -> str:
-    """MLFLOW_TRACKING_URI when set, else an SQLite database at the root of the main checkout."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{lineage.main_checkout() / DATABASE}"
+    """MLFLOW_TRACKING_URI when set, else an SQLite database; a relative one is at the root of the main checkout."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE}"
+    scheme, _, path = uri.partition(":///")
+    return f"sqlite:///{lineage.main_checkout() / path}" if scheme == "sqlite" else uri
 
 
 def database() -> Path | None:
     """The SQLite file of the store; None for a server."""
     scheme, _, path = store_uri().partition(":///")
-    return Path(path).absolute() if scheme == "sqlite" else None
+    return Path(path) if scheme == "sqlite" else None
 
 
 def open_store() -> MlflowClient:
@@ -70,6 +90,36 @@ def experiment_id(client: MlflowClient, name: str) -> str:
         if experiment := client.get_experiment_by_name(name):
             return str(experiment.experiment_id)
         raise
+
+
+def stored_runs() -> list[StoredRun]:
+    """All complete runs, oldest first; none where there is no store, OSError where a server does not answer."""
+    path = database()
+    if path is not None and not path.exists():
+        return []
+    client = open_store()
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    complete = f"tags.`{WEIGHTS_TAG}` LIKE '%'"
+    runs = client.search_runs(experiments, complete, order_by=["start_time ASC"], max_results=50_000)
+    return [
+        StoredRun(
+            run.info.run_id, run.info.run_name, f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}",
+            datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(timespec="milliseconds"),
+            dict(run.data.params), dict(run.data.tags),
+        )
+        for run in runs
+    ]  # fmt: skip
+
+
+def newest_runs(client: MlflowClient) -> list[Run]:
+    """The newest complete run of each model, in the experiment of the newest run of all."""
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    complete, newest_first = f"tags.`{WEIGHTS_TAG}` LIKE '%'", ["start_time DESC"]
+    first = client.search_runs(experiments, complete, order_by=newest_first, max_results=1)
+    newest: dict[str, Run] = {}
+    for run in client.search_runs([run.info.experiment_id for run in first], complete, order_by=newest_first):
+        newest.setdefault(run.data.params["model"], run)
+    return list(newest.values())
 
 
 def _artifacts(path: Path) -> str:

@@ -6,8 +6,7 @@ import contextlib
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,30 +14,15 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Met
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from pipeline import lineage, storage, store
+from pipeline import lineage, storage
 from pipeline.errors import InputError
 from pipeline.records import Record, load_records, lock_beside
-from pipeline.store import experiment_id, open_store
+from pipeline.store import ORIGINAL_TAG, UNTRACKED, WEIGHTS_TAG, experiment_id, open_store
 
 if TYPE_CHECKING:
     import numpy as np
 
-UNTRACKED = "untracked"  # stands for the run of a training that MLflow never saw
-WEIGHTS_TAG = "weights.md5"  # set last: what has it is complete
-ORIGINAL_TAG = "original.run_id"  # of a run that was rebuilt from a record: the run that it stands for
 COLORS = {"fc": "#d95f02", "conv": "#1b9e77"}  # of a model's runs on shared charts
-
-
-@dataclass(frozen=True)
-class StoredRun:
-    """A complete run as the store has it."""
-
-    id: str
-    name: str
-    page: str  # of MLflow's UI
-    started: str  # UTC
-    params: dict[str, str]
-    tags: dict[str, str]
 
 
 class LiveRun:
@@ -108,36 +92,6 @@ def sync(folder: Path = storage.RUNS) -> None:
         _warn(str(error))
     except Exception as error:
         _warn(f"MLflow could not be updated, the records are kept; `make ui` catches up later: {_one_line(error)}")
-
-
-def stored_runs() -> list[StoredRun]:
-    """All complete runs, oldest first; none where there is no store, OSError where a server does not answer."""
-    database = store.database()
-    if database is not None and not database.exists():
-        return []
-    client = open_store()
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    complete = f"tags.`{WEIGHTS_TAG}` LIKE '%'"
-    runs = client.search_runs(experiments, complete, order_by=["start_time ASC"], max_results=50_000)
-    return [
-        StoredRun(
-            run.info.run_id, run.info.run_name, f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}",
-            datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(timespec="milliseconds"),
-            dict(run.data.params), dict(run.data.tags),
-        )
-        for run in runs
-    ]  # fmt: skip
-
-
-def newest_runs(client: MlflowClient) -> list[Run]:
-    """The newest complete run of each model, in the experiment of the newest run of all."""
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    complete, newest_first = f"tags.`{WEIGHTS_TAG}` LIKE '%'", ["start_time DESC"]
-    first = client.search_runs(experiments, complete, order_by=newest_first, max_results=1)
-    newest: dict[str, Run] = {}
-    for run in client.search_runs([run.info.experiment_id for run in first], complete, order_by=newest_first):
-        newest.setdefault(run.data.params["model"], run)
-    return list(newest.values())
 
 
 def _finished_runs(client: MlflowClient, trained: Record) -> Sequence[Run]:

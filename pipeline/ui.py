@@ -59,7 +59,7 @@ def comparison() -> str | None:
     The layout (pictures at the last epoch, curves, test metrics) is a view that MLflow keeps in an experiment tag.
     """
     client = store.open_store()
-    runs = tracking.newest_runs(client)
+    runs = store.newest_runs(client)
     if not runs:
         return None
     experiment = runs[0].info.experiment_id

@@ -80,7 +80,7 @@ def test_what_a_task_does_not_take_is_one_line(
 def test_it_needs_no_pickle_and_says_what_it_is(finished: Path, served: PyFuncModel) -> None:
     client = store.open_store()
     (version,) = client.search_model_versions("name = 'shapes-conv'")
-    assert version.tags[tracking.WEIGHTS_TAG] == lineage.md5(storage.weights_path("conv"))
+    assert version.tags[store.WEIGHTS_TAG] == lineage.md5(storage.weights_path("conv"))
     assert served.metadata.signature is not None
     assert served.metadata.saved_input_example_info is not None
     folder = Path(mlflow.artifacts.download_artifacts(str(version.source), tracking_uri=store.store_uri()))
@@ -90,7 +90,7 @@ def test_it_needs_no_pickle_and_says_what_it_is(finished: Path, served: PyFuncMo
 def test_going_back_to_earlier_weights_makes_them_the_latest(copied: Path) -> None:
     client = store.open_store()
     (first,) = client.search_model_versions("name = 'shapes-conv'")
-    tags = {tracking.WEIGHTS_TAG: "another training"}
+    tags = {store.WEIGHTS_TAG: "another training"}
     client.create_model_version("shapes-conv", str(first.source), first.run_id, tags, model_id=first.model_id)
     tracking.sync()
     tracking.sync()

@@ -68,8 +68,13 @@ def test_a_server_has_no_database(monkeypatch: pytest.MonkeyPatch) -> None:
     assert store.database() is None
 
 
-def test_another_database_has_its_artifacts_beside_it(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workspace}/elsewhere/runs.db")
+@pytest.mark.parametrize("prefix", ["", "{workspace}/"])
+def test_another_database_has_its_artifacts_beside_it(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefix: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{prefix.format(workspace=workspace)}elsewhere/runs.db")
+    (tmp_path / "copy").mkdir()
+    monkeypatch.chdir(tmp_path / "copy")  # DVC runs experiments in copies
     client = store.open_store()
     experiment = client.get_experiment(store.experiment_id(client, "shapes"))
     assert experiment.artifact_location == (workspace / "elsewhere" / store.ARTIFACTS / "shapes").as_uri()

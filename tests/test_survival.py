@@ -14,7 +14,7 @@ from mlflow.tracking import MlflowClient
 
 from pipeline import storage
 from pipeline.records import Record
-from pipeline.tracking import ORIGINAL_TAG, WEIGHTS_TAG
+from pipeline.store import ORIGINAL_TAG, WEIGHTS_TAG
 from tests.conftest import Clone, all_runs, serving
 
 pytestmark = pytest.mark.slow
