@@ -46,8 +46,9 @@ def told(client: MlflowClient) -> dict[str, object]:
 
 
 def traced_runs(clone: Clone, path: Path) -> dict[str, set[str]]:
-    """Ids of the runs to which a trace leads, by model."""
+    """Ids of the runs to which a trace leads, by model, through the records of the workspace alone."""
     (found,) = json.loads(clone.run("python", "-m", "pipeline.trace", "--json", str(path)).stdout)
+    assert found["listed_in"] == storage.RUNS.as_posix()
     return {training["model"]: {run["id"] for run in training["runs"]} for training in found["trainings"]}
 
 
