@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pipeline import storage, tracking
 from pipeline.command import plain_command
-from pipeline.experiments import committed, export, forget_experiment, run_experiment
+from pipeline.experiments import export_results, forget_experiment, run_experiment
 from pipeline.params import MODELS
 
 DEMO = Path("demo")
@@ -25,8 +25,7 @@ SHOWN = ("elbo", "bits_per_dim", "psnr", "ssim", "active_units")
 def main() -> None:
     revision = run_experiment("demo", OVERRIDES)
     shutil.rmtree(DEMO, ignore_errors=True)
-    export(revision, PurePosixPath(storage.REPORTS.as_posix()), DEMO)
-    (DEMO / "dvc.lock").write_bytes(committed(revision, "dvc.lock"))
+    export_results(revision, DEMO, reports=".")
     forget_experiment("demo")
     tracking.sync(DEMO / storage.RUNS.name)
 

@@ -63,6 +63,12 @@ def export(revision: str, source: PurePosixPath, target: Path) -> None:
                 path.write_bytes(content.read())
 
 
+def export_results(revision: str, root: Path, reports: str = "reports") -> None:
+    """Write reports/, under that name or another, and dvc.lock as they are at `revision` below `root`."""
+    export(revision, PurePosixPath("reports"), root / reports)
+    (root / "dvc.lock").write_bytes(committed(revision, "dvc.lock"))
+
+
 def require_history() -> None:
     """InputError unless git has a commit of this pipeline, as in a clone."""
     try:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path, PurePosixPath
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from pipeline import lineage, storage, store
 from pipeline.errors import InputError
-from pipeline.experiments import committed, export
-from pipeline.records import Record, load_records, lock_beside, record_folders
+from pipeline.experiments import committed, export_results
+from pipeline.records import Record, beside, load_records, locked_beside, record_folders
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,15 @@ class Shelf:
     """Records that belong together, and the md5 by path that dvc.lock states beside them."""
 
     name: str
+    folder: Path
     records: list[Record]
     locked: dict[str, str]
+
+    def outputs(self) -> Iterator[tuple[Record, str, dict[str, str]]]:
+        """Each record with the paths that it lists and their md5 and sha256."""
+        for record in self.records:
+            for path, hashes in record.outputs.items():
+                yield record, path, hashes
 
 
 @dataclass
@@ -49,7 +58,7 @@ class Trace:
     path: str
     sha256: str
     stage: str
-    started: str  # UTC
+    started: str | None  # UTC
     commit: str | None
     dirty: bool | None
     listed_in: str  # the folder of records that states the sha256
@@ -63,20 +72,25 @@ def trace(path: Path) -> Trace:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     sha256, md5 = lineage.sha256(path), lineage.md5(path)
-    found = _find_output(sha256)
+    found = _entry_of(path, sha256) or _find_content(sha256)
     if found is None:
         if stored := _trace_in_store(path, sha256):
             return stored
-        raise InputError(f"{path}: {_diagnosis(path, sha256)}")
+        raise InputError(f"{path}: {_diagnosis(path)}")
     shelf, record, listed = found
     if shelf.locked.get(listed, md5) != md5:
         raise InputError(f"{path}: its md5 is {md5}, but dvc.lock beside {shelf.name} says {shelf.locked[listed]}")
+    for name, input_md5 in record.inputs.items():
+        if not _is_made(shelf, input_md5):
+            raise InputError(f"{path}: {record.stage} read {name} with md5 {input_md5}, but no record has written that")
     shown = record.weights_md5
     if path.suffix == ".png":
-        text = storage.load_figure_text(path)
+        text = _text(path)
         shown = _weights_in(text)
-        if text.get("data.md5") != record.data_md5 or not shown.items() <= record.weights_md5.items():
-            raise InputError(f"{path}: its text names other data or weights than the record of {record.stage}")
+        parameters = json.loads(text.get("parameters", "null")) or {}
+        agrees = text.get("data.md5") == record.data_md5 and parameters.items() <= record.parameters.items()
+        if not (agrees and shown.items() <= record.weights_md5.items()):
+            raise InputError(f"{path}: its text names another origin than the record of {record.stage} in {shelf.name}")
     trainings = [_training(path, shelf, record, name, weights_md5) for name, weights_md5 in shown.items()]
     return Trace(
         str(path), sha256, record.stage, record.started, record.commit, record.dirty,
@@ -84,19 +98,35 @@ def trace(path: Path) -> Trace:
     )  # fmt: skip
 
 
-def _find_output(sha256: str) -> tuple[Shelf, Record, str] | None:
+def _entry_of(path: Path, sha256: str) -> tuple[Shelf, Record, str] | None:
+    """The record that lists this very path; InputError when it lists another content there."""
+    for shelf in shelves_here():
+        for record, listed, hashes in shelf.outputs():
+            if beside(shelf.folder, Path(listed)).absolute() == path.absolute():
+                if hashes["sha256"] != sha256:
+                    wrote = f"{record.stage} in {shelf.name} wrote {hashes['sha256'][:12]}"
+                    raise InputError(f"{path}: {_lost_text(path)}found sha256 {sha256[:12]}, but {wrote}")
+                return shelf, record, listed
+    return None
+
+
+def _find_content(sha256: str) -> tuple[Shelf, Record, str] | None:
     """The record that lists a file of this content, here or else in git's history, and the path under which it does."""
     for shelf in _shelves(sha256):
-        for record in shelf.records:
-            for listed, hashes in record.outputs.items():
-                if hashes["sha256"] == sha256:
-                    return shelf, record, listed
+        for record, listed, hashes in shelf.outputs():
+            if hashes["sha256"] == sha256:
+                return shelf, record, listed
     return None
+
+
+def _is_made(shelf: Shelf, md5: str) -> bool:
+    """Whether a record lists a file of this content as its output."""
+    return any(hashes["md5"] == md5 for place in chain([shelf], _shelves(md5)) for _, _, hashes in place.outputs())
 
 
 def _training(path: Path, shelf: Shelf, user: Record, name: str, weights_md5: str) -> Training:
     """The training that made the weights which the record `user` used or made, and its runs."""
-    for place in (shelf, *_shelves(weights_md5)):
+    for place in chain([shelf], _shelves(weights_md5)):
         for record in place.records:
             if record.stage.startswith("train@") and weights_md5 in record.weights_md5.values():
                 if record.data_md5 != user.data_md5:
@@ -120,38 +150,45 @@ def _with_runs(training: Training, run_id: str | None) -> Training:
 
 def _trace_in_store(path: Path, sha256: str) -> Trace | None:
     """What the runs say that carry a file of this content; a demo's records, for one, go when the next demo comes."""
-    runs = [run for run in stored_runs() if sha256 in run.tags.values()]
+    runs = [run for run in stored_runs() if any(sha256 in value.split() for value in run.tags.values())]
     if not runs:
         return None
     trainings: dict[str, Training] = {}
     for run in runs:
-        weights_md5 = run.tags[store.WEIGHTS_TAG]
+        tags, dirty = run.tags, {"True": True, "False": False}.get(run.tags.get("git.dirty", ""))
         training = Training(
-            run.tags["model"], weights_md5, float(run.params["kl_weight"]), run.tags.get("git.commit"),
-            run.tags.get("git.dirty") == "True", run.tags.get("dvc.exp"), run.started, dict(run.params),
+            tags["model"], tags[store.WEIGHTS_TAG], float(run.params["kl_weight"]), tags.get("git.commit"), dirty,
+            tags.get("dvc.exp"), run.started, dict(run.params),
         )  # fmt: skip
-        trainings.setdefault(weights_md5, _with_runs(training, run.id))
-    first, tags = next(iter(trainings.values())), runs[0].tags
+        trainings.setdefault(training.weights_md5, _with_runs(training, run.id))
+    tags = runs[0].tags
     return Trace(
-        str(path), sha256, tags["dvc.stage"], first.started, first.commit, first.dirty,
+        str(path), sha256, "a stage whose record is gone", None, None, None,
         "the store's tags", tags["data.name"], tags.get("data.md5", ""), list(trainings.values()),
     )  # fmt: skip
 
 
-def _diagnosis(path: Path, sha256: str) -> str:
+def _diagnosis(path: Path) -> str:
     """Which link is broken of a file that no record lists."""
-    text = storage.load_figure_text(path) if path.suffix == ".png" else {}
-    if path.suffix == ".png" and "data.md5" not in text:
-        return "has no text data.md5: edited or re-encoded, or not drawn by this pipeline"
-    for name, weights_md5 in _weights_in(text).items():
+    if lost := _lost_text(path):
+        return f"{lost}no record lists it"
+    for name, weights_md5 in (_weights_in(_text(path)) if path.suffix == ".png" else {}).items():
         if not any(weights_md5 in record.weights_md5.values() for shelf in shelves_here() for record in shelf.records):
-            return f"shows {name} with weights {weights_md5}, which no record has"
-    for shelf in shelves_here():
-        for record in shelf.records:
-            for listed, hashes in record.outputs.items():
-                if PurePosixPath(listed).parts[-2:] == path.absolute().parts[-2:]:
-                    return f"found sha256 {sha256[:12]}, expected the {hashes['sha256'][:12]} of {record.path}: edited"
+            return f"shows {name} with weights {weights_md5}, which no record here has"
     return "no record here or in git's history lists it, nor has a run of the store such a file"
+
+
+def _lost_text(path: Path) -> str:
+    if path.suffix == ".png" and "data.md5" not in _text(path):
+        return "has no text data.md5 (edited or re-encoded, or not drawn by this pipeline), "
+    return ""
+
+
+def _text(path: Path) -> dict[str, str]:
+    try:
+        return storage.load_figure_text(path)
+    except (ValueError, SyntaxError) as error:  # of Pillow, for damaged chunks
+        raise InputError(f"{path}: damaged ({error})") from None
 
 
 def _weights_in(text: dict[str, str]) -> dict[str, str]:
@@ -169,11 +206,12 @@ def _shelves(content: str) -> Iterator[Shelf]:
         if not committed(commit, storage.RUNS.as_posix()):
             continue
         with tempfile.TemporaryDirectory() as copy:
-            root = Path(copy)
-            export(commit, PurePosixPath(storage.REPORTS.as_posix()), root / storage.REPORTS)
-            (root / "dvc.lock").write_bytes(committed(commit, "dvc.lock"))
-            for folder in record_folders(root):
-                yield _shelf(folder, f"{folder.relative_to(root).as_posix()} at commit {commit[:10]}")
+            export_results(commit, Path(copy))
+            for folder in record_folders(Path(copy)):
+                try:
+                    yield _shelf(folder, f"{folder.relative_to(copy).as_posix()} at commit {commit[:10]}")
+                except InputError:  # of another version of this pipeline
+                    print(f"note: the records at commit {commit[:10]} cannot be read", file=sys.stderr)
 
 
 @cache
@@ -182,8 +220,7 @@ def shelves_here() -> list[Shelf]:
 
 
 def _shelf(folder: Path, name: str) -> Shelf:
-    lock = lock_beside(folder)
-    return Shelf(name, load_records(folder), lineage.locked(lock.read_text(encoding="utf-8")) if lock else {})
+    return Shelf(name, folder, load_records(folder), locked_beside(folder))
 
 
 @cache

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pipeline import readme, storage, tracking
 from pipeline.errors import InputError
-from pipeline.experiments import committed, export, forget_experiment, require_history, run_experiment
+from pipeline.experiments import export_results, forget_experiment, require_history, run_experiment
 
 
 def main() -> None:
@@ -28,8 +28,7 @@ def publish(overrides: list[str]) -> None:
     readme.with_tables(readme.README.read_text(encoding="utf-8"), Path())
     commit = _git("rev-parse", "--short", "HEAD").strip()
     revision = run_experiment("publish", overrides)
-    export(revision, PurePosixPath(storage.REPORTS.as_posix()), storage.REPORTS)
-    Path("dvc.lock").write_bytes(committed(revision, "dvc.lock"))
+    export_results(revision, Path())
     subprocess.run(["dvc", "checkout", "--quiet", "--force"], check=True)
     tracking.sync()
     readme.main()

@@ -12,11 +12,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
+import yaml
+
 from pipeline import lineage, storage
 from pipeline.errors import InputError
 from pipeline.params import PARAMS_FILE, Model
 
 VERSIONS = ("torch", "torchvision", "numpy", "dvc", "mlflow")
+
+
+UNKNOWN: Mapping[str, Any] = {"commit": None, "dirty": None, "experiment": None, "params_file": ""}  # to who loads one
 
 
 @dataclass
@@ -37,16 +42,14 @@ class Record:
     run_id: str | None = None  # the MLflow run that was written while training
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds"))
     seconds: float = 0.0
-    commit: str | None = None
-    dirty: bool | None = None
+    commit: str | None = field(default_factory=lambda: lineage.commit()[0])
+    dirty: bool | None = field(default_factory=lambda: lineage.commit()[1])
     experiment: str | None = field(default_factory=lambda: os.environ.get("DVC_EXP_NAME"))
     environment: dict[str, str] = field(default_factory=dict)
     params_file: str = field(default_factory=lambda: PARAMS_FILE.read_text(encoding="utf-8"))
 
     def __post_init__(self) -> None:
         self._start = time.monotonic()
-        if self.commit is None:
-            self.commit, self.dirty = lineage.commit()
 
     @property
     def model(self) -> Model | None:
@@ -84,7 +87,7 @@ class Record:
     def load(cls, path: Path) -> Self:
         try:
             (content,) = storage.load_json(path)
-            return cls(**content)
+            return cls(**UNKNOWN | content)
         except (TypeError, ValueError) as error:
             raise InputError(f"{path}: is not a record of a stage ({error}); delete it and run dvc repro") from None
 
@@ -104,7 +107,23 @@ def record_folders(root: Path = Path()) -> list[Path]:
     return [folder for folder in folders if folder.is_dir()]
 
 
+def beside(folder: Path, path: Path) -> Path:
+    """Where a record's file lies when its folder of records was copied: demo/runs stands for reports/runs."""
+    if path.is_relative_to(storage.REPORTS):
+        return folder.parent / path.relative_to(storage.REPORTS)
+    return folder.parent.parent / path
+
+
 def lock_beside(folder: Path) -> Path | None:
     """The dvc.lock that was written with a folder of records: ./dvc.lock for reports/runs, else inside, as in demo/."""
     paths = (folder.parent / "dvc.lock", folder.parent.parent / "dvc.lock")
     return next((path for path in paths if path.exists()), None)
+
+
+def locked_beside(folder: Path) -> dict[str, str]:
+    """The md5 of every output that this dvc.lock states, by path; empty without one."""
+    lock = lock_beside(folder)
+    try:
+        return lineage.locked(lock.read_text(encoding="utf-8")) if lock else {}
+    except (yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(f"{lock}: is no dvc.lock ({' '.join(str(error).split())}); restore it from git") from None

@@ -90,7 +90,10 @@ def save_served(folder: Path, weights: Path, run_id: str, model_id: str) -> None
 def _unpacked(array: Array) -> Array:
     """Arrays that came as JSON have no dtype of their own: whole numbers of a picture's shape and range are uint8."""
     if array.dtype == object:
-        array = np.array(array.tolist())
+        try:
+            array = np.array(array.tolist())
+        except ValueError:
+            raise _refusal("found rows of unequal length, expected one array") from None
     if array.dtype == np.int64 and array.ndim == 4 and array.size and array.min() >= 0 and array.max() <= 255:
         return array.astype(np.uint8)
     return array

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import http.client
 import logging
 import os
 import sqlite3
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 from pipeline import lineage
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-from mlflow.entities import Run
+from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -77,8 +79,11 @@ def open_store() -> MlflowClient:
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
-    """The experiment of that name, created on first use."""
+    """The experiment of that name, created on first use, and brought back for a new run when it was deleted."""
     if experiment := client.get_experiment_by_name(name):
+        if experiment.lifecycle_stage != LifecycleStage.ACTIVE:
+            client.restore_experiment(experiment.experiment_id)
+            print(f"note: experiment {name} was deleted in MLflow; it is back with its runs, for the new one")
         return str(experiment.experiment_id)
     path = database()
     location = f"{_artifacts(path)}/{quote(name)}" if path else None
@@ -90,6 +95,18 @@ def experiment_id(client: MlflowClient, name: str) -> str:
         if experiment := client.get_experiment_by_name(name):
             return str(experiment.experiment_id)
         raise
+
+
+@contextlib.contextmanager
+def exclusively() -> Iterator[None]:
+    """One process at a time changes what the store tells of records; a server's other users cannot be kept out."""
+    path = database()
+    if path is None:
+        yield
+        return
+    with path.with_name(f"{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def stored_runs() -> list[StoredRun]:
@@ -129,11 +146,15 @@ def _artifacts(path: Path) -> str:
 def _knock(uri: str) -> None:
     """OSError at once where MLflow's own client would try for minutes."""
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS):
+        address = urlsplit(uri)
+        host = address.netloc.rpartition("@")[2]  # urllib takes no credentials there
+        health = f"{address.scheme}://{host}{address.path.rstrip('/')}/health"
+        with urllib.request.urlopen(health, timeout=ANSWER_SECONDS):
             pass
-    except urllib.error.HTTPError:  # an answer, and whether it is MLflow's shows soon
-        pass
-    except (ValueError, http.client.InvalidURL) as error:
+    except urllib.error.HTTPError as error:
+        if error.code >= 500:  # anything else comes from a server that works, if only for those whom it knows
+            raise OSError(f"{uri}: {error}") from None
+    except (ValueError, http.client.HTTPException) as error:
         raise OSError(f"MLFLOW_TRACKING_URI: {error}") from None
 
 
@@ -156,14 +177,16 @@ def _create(path: Path) -> None:
 
 
 def _follow(path: Path) -> None:
-    """Let a database that was moved with its artifacts point to where they are now."""
-    here = f"{_artifacts(path)}/"
+    """Let a database that was moved or copied with its artifacts point to where they are now."""
+    here = path.parent / ARTIFACTS
     with contextlib.closing(sqlite3.connect(path, timeout=20)) as connection, connection:
-        known = connection.execute("SELECT artifact_location FROM experiments").fetchall()
-        ours = [location for (location,) in known if location and f"/{ARTIFACTS}/" in location]
-        for old in {location[: location.rindex(f"/{ARTIFACTS}/")] + f"/{ARTIFACTS}/" for location in ours} - {here}:
+        for (location,) in connection.execute("SELECT artifact_location FROM experiments").fetchall():
+            root, found, rest = (location or "").partition(f"/{ARTIFACTS}/")
+            old, new = f"{root}{found}", f"{here.as_uri()}/"
+            if not (found and root.startswith("file:") and old != new and (here / unquote(rest)).exists()):
+                continue
             for table, column in LOCATIONS:
                 connection.execute(
                     f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
-                    (here, len(old) + 1, len(old), old),
+                    (new, len(old) + 1, len(old), old),
                 )

@@ -54,7 +54,7 @@ def table(result: Trace) -> str:
     """A trace as short lines."""
     lines = [
         result.path,
-        f"  made by    {result.stage}, {_when(result.started, result.commit, result.dirty)}",
+        f"  made by    {result.stage}{_when(result.started, result.commit, result.dirty)}",
         f"  listed in  {result.listed_in}, sha256 {result.sha256[:12]} agrees",
         f"  data       {result.data_name}, md5 {result.data_md5}",
     ]
@@ -63,7 +63,7 @@ def table(result: Trace) -> str:
             f"  {training.model}",
             f"    weights    md5 {training.weights_md5}",
             f"    kl_weight  {training.kl_weight:g}",
-            f"    trained    {_when(training.started, training.commit, training.dirty)}",
+            f"    trained    {_when(training.started, training.commit, training.dirty).removeprefix(', ')}",
         ]
         if training.experiment:
             lines.append(f"    experiment {training.experiment}")
@@ -80,9 +80,11 @@ def line(result: Trace) -> str:
     return f"ok      {result.path}: {', '.join([*shown, f'data {result.data_name} {result.data_md5[:8]}'])}"
 
 
-def _when(started: str, commit: str | None, dirty: bool | None) -> str:
-    changes = ", with uncommitted changes" if dirty else ", clean"
-    return f"{started[:16].replace('T', ' ')} UTC, commit {(commit or 'unknown')[:10]}{changes}"
+def _when(started: str | None, commit: str | None, dirty: bool | None) -> str:
+    if started is None:
+        return ""
+    state = {True: ", with uncommitted changes", False: ", clean", None: ""}[dirty]
+    return f", {started[:16].replace('T', ' ')} UTC, commit {(commit or 'unknown')[:10]}{state}"
 
 
 def _address(page: str) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +17,13 @@ from mlflow.tracking import MlflowClient
 
 from pipeline import lineage, storage
 from pipeline.errors import InputError
-from pipeline.records import Record, load_records, lock_beside
-from pipeline.store import ORIGINAL_TAG, UNTRACKED, WEIGHTS_TAG, experiment_id, open_store
+from pipeline.records import Record, beside, load_records, lock_beside, locked_beside
+from pipeline.store import ORIGINAL_TAG, UNTRACKED, WEIGHTS_TAG, exclusively, experiment_id, open_store
 
 if TYPE_CHECKING:
     import numpy as np
 
+MOST_VERSIONS = 100  # a tag holds 8,000 characters
 COLORS = {"fc": "#d95f02", "conv": "#1b9e77"}  # of a model's runs on shared charts
 
 
@@ -35,6 +37,7 @@ class LiveRun:
             client = open_store()
             self._client = client
             record.run_id = _create_run(client, record).info.run_id
+            _describe_run(client, record.run_id, record)
 
     def log_epoch(self, metrics: Mapping[str, float], pictures: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """Metrics and pictures [H, W, 3] uint8 of an epoch, at that step."""
@@ -55,8 +58,7 @@ class LiveRun:
         try:
             yield
         except Exception as error:
-            if self._client is not None or self._record.run_id is None:
-                _warn(f"MLflow cannot be reached, training goes on; `make ui` catches up later: {_one_line(error)}")
+            _warn(f"MLflow cannot be reached, training goes on; `make ui` catches up later: {_one_line(error)}")
             self._client = None
 
 
@@ -77,88 +79,135 @@ def live_run(record: Record) -> Iterator[LiveRun]:
 def sync(folder: Path = storage.RUNS) -> None:
     """Make the store tell what the records of `folder` tell; what it tells already is left as it is. Best effort.
 
-    Models of the main checkout's own records are registered, those of experiments in copies and of the demo are not.
+    Only the main checkout's own records, not those of experiments in copies or of the demo, register models and replace
+    what a run with the same weights shows already.
     """
-    registers = folder.resolve() == lineage.main_checkout() / storage.RUNS
+    leads = folder.resolve() == lineage.main_checkout() / storage.RUNS
     try:
         records = load_records(folder)
         client = open_store()
+    except Exception as error:
+        _warn_later(error)
+        return
+    with exclusively():
         for trained in records:
             if trained.stage.startswith("train@"):
-                for run in _finished_runs(client, trained):
-                    _add_results(client, run, trained, records, folder)
-                    _add_model(client, run, trained, folder, registers)
-    except InputError as error:
-        _warn(str(error))
-    except Exception as error:
-        _warn(f"MLflow could not be updated, the records are kept; `make ui` catches up later: {_one_line(error)}")
+                try:
+                    for run in _finished_runs(client, trained):
+                        _add_metrics(client, run, trained, records, leads)
+                        _add_artifacts(client, run, trained, records, folder, leads)
+                        _add_model(client, run, trained, folder, leads)
+                except Exception as error:
+                    _warn_later(error)
 
 
 def _finished_runs(client: MlflowClient, trained: Record) -> Sequence[Run]:
     """All runs with the weights of a training record, its own among them: finished now, or rebuilt when lost."""
     assert trained.model is not None
+    known = client.get_experiment_by_name(trained.data_name)
+    if known and known.lifecycle_stage != LifecycleStage.ACTIVE:
+        print(f"note: experiment {known.name} was deleted in MLflow and stays deleted")
+        return []
     experiment, weights_md5 = experiment_id(client, trained.data_name), trained.weights_md5[trained.model]
-    query = f"tags.`{WEIGHTS_TAG}` = '{weights_md5}'"
-    same_weights = client.search_runs([experiment], query, run_view_type=ViewType.ALL)
-    alive = [run for run in same_weights if run.info.lifecycle_stage == LifecycleStage.ACTIVE]
-    own = trained.run_id or UNTRACKED
-    for run in same_weights:
-        if own in (run.info.run_id, run.data.tags.get(ORIGINAL_TAG)):
-            if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
-                print(f"note: run {run.info.run_name} ({run.info.run_id}) was deleted in MLflow and stays deleted")
-            return alive
-    try:
-        run = client.get_run(own)
-    except MlflowException:
-        run = _create_run(client, trained, restores=own)
+    own = _own_run(client, experiment, trained)
+    if own.info.lifecycle_stage != LifecycleStage.ACTIVE:
+        print(f"note: run {own.info.run_name} ({own.info.run_id}) was deleted in MLflow and stays deleted")
+    elif WEIGHTS_TAG not in own.data.tags:
+        _finish(client, own, trained)
+    return client.search_runs([experiment], f"tags.`{WEIGHTS_TAG}` = '{weights_md5}'")
+
+
+def _own_run(client: MlflowClient, experiment: str, trained: Record) -> Run:
+    """The run of a training record, deleted ones included; a new one when the store has none."""
+    name = trained.run_id or f"{UNTRACKED} {trained.started}"
+    rebuilt = client.search_runs([experiment], f"tags.`{ORIGINAL_TAG}` = '{name}'", run_view_type=ViewType.ALL)
+    if rebuilt:
+        return rebuilt[0]
+    if trained.run_id:
+        try:
+            return client.get_run(trained.run_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+    return _create_run(client, trained, restores=name)
+
+
+def _finish(client: MlflowClient, run: Run, trained: Record) -> None:
+    """Add what an interrupted, unreachable or lost store lacks of a training that ended well."""
+    assert trained.model is not None
     run_id = run.info.run_id
+    if "kl_weight" not in run.data.params:
+        _describe_run(client, run_id, trained)
     logged = int(max((metric.step for metric in client.get_metric_history(run_id, "train/elbo")), default=0))
     _log_history(client, run_id, [row for row in trained.history if row["epoch"] > logged], _milliseconds(trained))
     client.set_terminated(run_id, "FINISHED", end_time=_milliseconds(trained, trained.seconds))
-    client.set_tag(run_id, WEIGHTS_TAG, weights_md5)
-    return [*alive, client.get_run(run_id)]
+    client.set_tag(run_id, WEIGHTS_TAG, trained.weights_md5[trained.model])
 
 
-def _add_results(client: MlflowClient, run: Run, trained: Record, records: Sequence[Record], folder: Path) -> None:
-    """Everything that the records know of the weights that `trained` made, on one of their runs.
+def _add_metrics(client: MlflowClient, run: Run, trained: Record, records: Sequence[Record], leads: bool) -> None:
+    """The evaluation of the run's weights."""
+    for record in _users(trained, records):
+        for key, value in record.metrics.items():
+            found = run.data.metrics.get(key)
+            if found is None or (leads and found != value):  # MLflow shows the value with the latest time
+                now = _milliseconds(record, record.seconds) if found is None else _now()
+                client.log_metric(run.info.run_id, key, value, now, step=0)  # step 0: bars, as for one value only
 
-    A tag with the sha256 of each artifact tells what the run has; figures are tagged by the names that they have here.
-    """
+
+@dataclass(frozen=True)
+class _Artifact:
+    name: str  # at the root of the run's artifacts
+    tag: str  # of the run, with the sha256 of every version that it had, the present one last
+    path: Path
+    sha256: str
+
+
+def _artifacts(trained: Record, records: Sequence[Record], folder: Path) -> Iterator[_Artifact]:
+    """Weights and curves of a training, the figures that show them, and the dvc.lock that names them."""
     assert trained.model is not None
-    weights_md5 = trained.weights_md5[trained.model]
-    sources, expected = {}, {}
     for path, hashes in trained.outputs.items():
-        artifact = "curves.csv" if path.endswith(".csv") else Path(path).name
-        sources[artifact], expected[artifact] = (f"sha256.{artifact}", _beside(folder, Path(path))), hashes["sha256"]
-    for record in records:
-        if record is trained or record.weights_md5.get(trained.model) != weights_md5:
-            continue
-        changed = {key: value for key, value in record.metrics.items() if run.data.metrics.get(key) != value}
-        if changed:  # at step 0: MLflow draws bars for metrics that have no other
-            now = _milliseconds(record, record.seconds)
-            client.log_batch(run.info.run_id, [Metric(key, value, now, 0) for key, value in changed.items()])
+        name = "curves.csv" if path.endswith(".csv") else Path(path).name
+        yield _Artifact(name, f"sha256.{name}", beside(folder, Path(path)), hashes["sha256"])
+    for record in _users(trained, records):
         for path, hashes in record.outputs.items():
             figure = Path(path)
-            owner, _, name = figure.stem.partition("_")
-            if figure.suffix != ".png" or (owner in ("fc", "conv") and owner != trained.model):
-                continue
-            artifact = f"{name if owner == trained.model else figure.stem}.png"  # one name for both models
-            sources[artifact] = (f"figure.{figure.stem}", _beside(folder, figure))
-            expected[artifact] = hashes["sha256"]
-    lock = lock_beside(folder)
-    if lock and weights_md5 in lineage.locked(lock.read_text(encoding="utf-8")).values():
-        sources["dvc.lock"], expected["dvc.lock"] = ("sha256.dvc.lock", lock), lineage.sha256(lock)
-    for name, (tag, local) in sources.items():
-        if run.data.tags.get(tag) != expected[name] and local.exists() and lineage.sha256(local) == expected[name]:
-            _log_content(client, run.info.run_id, name, local.read_bytes())
-            client.set_tag(run.info.run_id, tag, expected[name])
+            owner, _, kind = figure.stem.partition("_")
+            others = {"fc", "conv"} - {trained.model}
+            if figure.suffix == ".png" and owner not in others:
+                name = f"{kind if owner == trained.model else figure.stem}.png"  # one name for both models
+                yield _Artifact(name, f"figure.{figure.stem}", beside(folder, figure), hashes["sha256"])
+    if trained.weights_md5[trained.model] in locked_beside(folder).values():
+        lock = lock_beside(folder)
+        assert lock is not None
+        yield _Artifact("dvc.lock", "sha256.dvc.lock", lock, lineage.sha256(lock))
 
 
-def _add_model(client: MlflowClient, run: Run, trained: Record, folder: Path, registers: bool) -> None:
+def _add_artifacts(
+    client: MlflowClient, run: Run, trained: Record, records: Sequence[Record], folder: Path, leads: bool
+) -> None:
+    for artifact in _artifacts(trained, records, folder):
+        had = run.data.tags.get(artifact.tag, "").split()
+        replaces = leads and artifact.name != "dvc.lock"  # the run was made under the first that names its weights
+        if artifact.sha256 in had[-1:] or (had and not replaces):
+            continue
+        if artifact.path.exists() and lineage.sha256(artifact.path) == artifact.sha256:
+            _log_content(client, run.info.run_id, artifact.name, artifact.path.read_bytes())
+            versions = [*(version for version in had if version != artifact.sha256), artifact.sha256]
+            client.set_tag(run.info.run_id, artifact.tag, " ".join(versions[-MOST_VERSIONS:]))
+
+
+def _users(trained: Record, records: Sequence[Record]) -> list[Record]:
+    """The records of stages that used the weights which a training made."""
+    assert trained.model is not None
+    weights_md5 = trained.weights_md5[trained.model]
+    return [other for other in records if other is not trained and other.weights_md5.get(trained.model) == weights_md5]
+
+
+def _add_model(client: MlflowClient, run: Run, trained: Record, folder: Path, leads: bool) -> None:
     """The run's MLflow model, once its weights are at hand; registered as <data>-<model> in the main checkout."""
     assert trained.model is not None
     weights_path = storage.weights_path(trained.model)
-    weights, weights_md5 = _beside(folder, weights_path), trained.weights_md5[trained.model]
+    weights, weights_md5 = beside(folder, weights_path), trained.weights_md5[trained.model]
     model_id = run.data.tags.get("model_id")
     if model_id is None:
         if not weights.exists() or lineage.md5(weights) != weights_md5:
@@ -174,7 +223,7 @@ def _add_model(client: MlflowClient, run: Run, trained: Record, folder: Path, re
         client.finalize_logged_model(model.model_id, "READY")
         model_id = model.model_id
         client.set_tag(run.info.run_id, "model_id", model_id)
-    if registers:
+    if leads:
         _register(client, f"{trained.data_name}-{trained.model}", model_id, run, weights_md5)
 
 
@@ -198,7 +247,7 @@ def _create_run(client: MlflowClient, record: Record, restores: str | None = Non
         "data.name": record.data_name,
         "data.md5": record.data_md5 or "",
         "git.commit": record.commit or "",
-        "git.dirty": str(record.dirty),
+        "git.dirty": "" if record.dirty is None else str(record.dirty),
         "mlflow.source.name": f"python -m pipeline.train {record.model}",
         "mlflow.source.type": "LOCAL",
         "mlflow.runColor": COLORS[str(record.model)],
@@ -208,18 +257,26 @@ def _create_run(client: MlflowClient, record: Record, restores: str | None = Non
     }
     if restores:
         tags |= {ORIGINAL_TAG: restores, "original.started": record.started, "original.ended": record.ended}
-    run = client.create_run(
+    return client.create_run(
         experiment_id(client, record.data_name),
         start_time=_milliseconds(record),
         tags={key: value for key, value in tags.items() if value},
         run_name=record.name,
     )
+
+
+def _describe_run(client: MlflowClient, run_id: str, record: Record) -> None:
+    """Parameters, data set and params.yaml of a training."""
     parameters = {"model": record.model, **record.parameters}
-    client.log_batch(run.info.run_id, params=[Param(key, str(value)) for key, value in parameters.items()])
+    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in parameters.items()])
     dataset = Dataset(record.data_name, (record.data_md5 or "")[:8], "local", '{"uri": "data/images.safetensors"}')
-    client.log_inputs(run.info.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
-    _log_content(client, run.info.run_id, "params.yaml", record.params_file.encode())
-    return run
+    used = [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
+    try:
+        client.log_inputs(run_id, used)
+    except Exception:  # another process has just added the same data set, which MLflow finds now
+        client.log_inputs(run_id, used)
+    if record.params_file:
+        _log_content(client, run_id, "params.yaml", record.params_file.encode())
 
 
 def _log_history(
@@ -238,13 +295,6 @@ def _log_content(client: MlflowClient, run_id: str, name: str, content: bytes) -
         client.log_artifact(run_id, str(path))
 
 
-def _beside(folder: Path, path: Path) -> Path:
-    """Where a record's file lies when its folder of records was copied: demo/runs stands for reports/runs."""
-    if path.is_relative_to(storage.REPORTS):
-        return folder.parent / path.relative_to(storage.REPORTS)
-    return folder.parent.parent / path
-
-
 def _milliseconds(record: Record, later: float = 0.0) -> int:
     return int((datetime.fromisoformat(record.started).timestamp() + later) * 1000)
 
@@ -255,6 +305,11 @@ def _now() -> int:
 
 def _one_line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def _warn_later(error: BaseException) -> None:
+    reason = str(error) if isinstance(error, InputError) else _one_line(error)
+    _warn(f"MLflow could not be updated, the records are kept; `make ui` catches up later: {reason}")
 
 
 def _warn(message: str) -> None:

@@ -8,12 +8,12 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from pipeline import storage, store, tracking
 from pipeline.errors import InputError
-from pipeline.experiments import committed, experiment_revisions, export
+from pipeline.experiments import experiment_revisions, export_results
 from pipeline.records import record_folders
 
 VIEW = "comparison"
@@ -26,8 +26,9 @@ def main() -> None:
     sync_everything()
     try:
         path = comparison()
-    except OSError as error:
-        raise InputError(f"{store.store_uri()}: the MLflow store does not answer ({error})") from None
+    except Exception as error:  # of MLflow, SQLAlchemy, sqlite3, the network
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{store.store_uri()}: cannot be used as an MLflow store ({reason})") from None
     if path is None:
         sys.exit("error: the MLflow store has no runs yet; type make demo or make repro first")
     database = store.database()
@@ -48,8 +49,7 @@ def sync_everything() -> None:
         tracking.sync(folder)
     for revision in experiment_revisions():
         with tempfile.TemporaryDirectory() as copy:
-            export(revision, PurePosixPath(storage.REPORTS.as_posix()), Path(copy) / storage.REPORTS)
-            Path(copy, "dvc.lock").write_bytes(committed(revision, "dvc.lock"))
+            export_results(revision, Path(copy))
             tracking.sync(Path(copy) / storage.RUNS)
 
 

@@ -21,6 +21,7 @@ import torch
 import yaml
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
+from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 from PIL import Image
 
 from pipeline import download, evaluate, render, train
@@ -113,6 +114,7 @@ def copied(finished_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """Inside a copy of that folder, which a test may change; the store came along, as in a moved checkout."""
     folder = tmp_path / "copied"
     shutil.copytree(finished_folder, folder)
+    _artifact_repos_cache.clear()  # by run id: MLflow would go on writing to the folder that was copied
     enter(folder, monkeypatch)
     return folder
 

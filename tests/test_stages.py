@@ -115,7 +115,7 @@ def test_a_run_deleted_on_purpose_stays_deleted(
 def test_a_damaged_record_stops_no_stage(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (storage.RUNS / "evaluate@conv.json").write_text("<<<<<<< HEAD\n")
     tracking.sync()
-    assert "warning: reports/runs/evaluate@conv.json: is not readable JSON" in capsys.readouterr().err
+    assert "reports/runs/evaluate@conv.json: is not readable JSON" in capsys.readouterr().err
 
 
 def test_another_workspace_gives_the_same_bits(finished: Path, workspace: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from pipeline import lineage, provenance, storage, store, trace
+from pipeline.errors import InputError
 from pipeline.params import MODELS
 from pipeline.records import Record, record_path
 
@@ -90,15 +91,31 @@ def test_one_changed_byte_is_noticed(copied: Path, capsys: pytest.CaptureFixture
     path.write_bytes(content)
     assert traced("--all") == 1
     (error,) = capsys.readouterr().err.splitlines()
-    assert error.startswith(f"error: {path}: found sha256 ")
-    assert error.endswith("reports/runs/render.json: edited")
+    assert error.startswith(f"error: {path}: ")
+
+
+def test_a_figure_under_anothers_name_is_noticed(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(SAMPLES, storage.FIGURES / "fc_samples.png")
+    assert traced("--all") == 1
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith(f"error: {storage.FIGURES}/fc_samples.png: found sha256 ")
+    assert "but render in reports/runs wrote" in error
+
+
+def test_any_changed_byte_is_one_line(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    original = SAMPLES.read_bytes()
+    for offset in range(0, 1200, 7):  # signature, chunks of text and of resolution, the first of the pixels
+        SAMPLES.write_bytes(original[:offset] + bytes([original[offset] ^ 1]) + original[offset + 1 :])
+        assert traced(str(SAMPLES)) == 1
+        (error,) = capsys.readouterr().err.splitlines()
+        assert error.startswith(f"error: {SAMPLES}: ")
 
 
 def test_a_reencoded_picture_has_lost_its_text(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Image.open(SAMPLES) as image:
         image.save(SAMPLES)
     assert traced(str(SAMPLES)) == 1
-    assert "has no text data.md5: edited or re-encoded" in capsys.readouterr().err
+    assert "has no text data.md5 (edited or re-encoded" in capsys.readouterr().err
 
 
 def test_foreign_weights_are_named(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,7 +125,10 @@ def test_foreign_weights_are_named(copied: Path, capsys: pytest.CaptureFixture[s
         text.add_text("conv.weights.md5", "c" * 32)
         image.save(SAMPLES, pnginfo=text)
     assert traced(str(SAMPLES)) == 1
-    assert f"shows conv with weights {'c' * 32}, which no record has" in capsys.readouterr().err
+    assert "but render in reports/runs wrote" in capsys.readouterr().err
+    SAMPLES.rename("elsewhere.png")
+    assert traced("elsewhere.png") == 1
+    assert f"shows conv with weights {'c' * 32}, which no record here has" in capsys.readouterr().err
 
 
 def test_a_missing_figure_is_a_broken_link(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,11 +154,16 @@ def without_drawing_record(folder: Path) -> None:
     store.database().unlink()  # type: ignore[union-attr]  # its runs would know the picture
 
 
+def without_data_record(folder: Path) -> None:
+    record_path("download").unlink()
+
+
 @pytest.mark.parametrize(
     ("take_out", "message"),
     [
-        (without_training_record, "but no record of a training has made them"),
+        (without_training_record, "render read models/conv/weights.safetensors with md5"),
         (without_drawing_record, "no record here or in git's history lists it"),
+        (without_data_record, "read data/images.safetensors with md5"),
     ],
 )
 def test_a_missing_record_is_named(
@@ -155,6 +180,22 @@ def test_a_lock_of_other_results_is_noticed(copied: Path, capsys: pytest.Capture
     Path("dvc.lock").write_text(f"stages: {{render: {{outs: [{{path: {SAMPLES}, md5: {'a' * 32}}}]}}}}\n")
     assert traced(str(SAMPLES)) == 1
     assert f"but dvc.lock beside reports/runs says {'a' * 32}" in capsys.readouterr().err
+
+
+def test_a_damaged_lock_is_one_line(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("dvc.lock").write_text("<<<<<<< HEAD\nstages: {}\n=======\n")
+    with pytest.raises(InputError, match=r"^dvc.lock: is no dvc.lock \(.*\); restore it from git$"):
+        provenance.trace(SAMPLES)
+
+
+def test_a_record_that_knows_no_commit_gets_none(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = record_path("train@conv")
+    (content,) = storage.load_json(path)
+    del content["params_file"]
+    storage.save_json(path, [content | {"commit": None, "dirty": None}])
+    assert (Record.load(path).commit, Record.load(path).params_file) == (None, "")
+    assert traced(str(SAMPLES)) == 0
+    assert "UTC, commit unknown\n" in capsys.readouterr().out
 
 
 def test_a_run_that_the_store_lacks_is_said_with_what_restores_it(

@@ -50,12 +50,13 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="parameters that choose the data")
     overrides: list[str] = parser.parse_args().overrides
     record = Record("compare", {"recipes": RECIPES, "overrides": overrides}, data_name="")
-    shutil.rmtree(readme.COMPARISONS, ignore_errors=True)
     with tempfile.TemporaryDirectory() as folder:
         ours: dict[str, dict[str, Comparison]] = {}
         for likelihood in RECIPES:
             ours[likelihood] = {model: compare(likelihood, model, overrides, Path(folder)) for model in MODELS}
         images, losses = assignment_losses(overrides, Path(folder))
+        shutil.rmtree(readme.COMPARISONS, ignore_errors=True)
+        shutil.copytree(Path(folder, readme.COMPARISONS.name), readme.COMPARISONS)
         overhead = tracking_share(Path(folder, "images.safetensors"))
     trained = [comparison.trained for models in ours.values() for comparison in models.values()]
     record.data_name, record.data_md5 = trained[0].data_name, trained[0].data_md5
@@ -100,7 +101,7 @@ def compare(likelihood: str, model: Model, overrides: list[str], folder: Path) -
     name = f"compare-{likelihood}-{model}"
     settings = [*overrides, *RECIPES[likelihood], f"train.epochs={EPOCHS[model]}"]
     revision = run_experiment(name, settings, [f"evaluate@{model}"])
-    runs = readme.COMPARISONS / f"{likelihood}-{model}" / storage.RUNS.name
+    runs = folder / readme.COMPARISONS.name / f"{likelihood}-{model}" / storage.RUNS.name
     runs.mkdir(parents=True)
     for stage in ("train", "evaluate"):
         path = record_path(f"{stage}@{model}")

@@ -29,7 +29,9 @@ def tracking_share(images: Path) -> dict[str, float]:
     params["train"]["epochs"] = EPOCHS
     spent: list[float] = []
     with tempfile.TemporaryDirectory() as folder, chdir(folder), ExitStack() as stack:
-        stack.enter_context(patch.dict(os.environ, DVC_ROOT=folder))
+        stack.enter_context(
+            patch.dict(os.environ, DVC_ROOT=folder, MLFLOW_TRACKING_URI=f"sqlite:///{folder}/mlflow.db")
+        )
         for owner, name in ((tracking.LiveRun, "__init__"), (tracking.LiveRun, "log_epoch"), (tracking, "sync")):
             stack.enter_context(patch.object(owner, name, _timed(getattr(owner, name), spent)))
         PARAMS_FILE.write_text(yaml.safe_dump(params), encoding="utf-8")
