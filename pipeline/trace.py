@@ -62,7 +62,7 @@ def table(result: Trace) -> str:
         lines += [
             f"  {training.model}",
             f"    weights    md5 {training.weights_md5}",
-            f"    kl_weight  {training.kl_weight:g}",
+            f"    kl_weight  {training.kl_weight:g}, {training.parameters['likelihood']} likelihood",
             f"    trained    {_when(training.started, training.commit, training.dirty).removeprefix(', ')}",
         ]
         if training.experiment:
