@@ -16,16 +16,17 @@ def model_command(main: Callable[[Model], None]) -> None:
     parser = argparse.ArgumentParser(prog=_program(main), description=_question(main))
     parser.add_argument("model", choices=MODELS)
     model: Model = parser.parse_args().model
-    _run(lambda: main(model))
+    run_command(lambda: main(model))
 
 
 def plain_command(main: Callable[[], None]) -> None:
     """Run `main`, which takes no argument."""
     argparse.ArgumentParser(prog=_program(main), description=_question(main)).parse_args()
-    _run(main)
+    run_command(main)
 
 
-def _run(main: Callable[[], None]) -> None:
+def run_command(main: Callable[[], None]) -> None:
+    """Run `main`; an InputError becomes a line on stderr for each mistake and exit status 1."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         main()

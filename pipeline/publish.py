@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import subprocess
-import sys
 from pathlib import Path
 
 from pipeline import readme, storage, tracking
+from pipeline.command import run_command
 from pipeline.errors import InputError
 from pipeline.experiments import export_results, forget_experiment, require_history, run_experiment
 
@@ -47,7 +47,4 @@ def _git(*arguments: str) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run_command(main)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import storage, store
+from pipeline.command import run_command
 from pipeline.errors import InputError
 from pipeline.provenance import Trace, trace
 from pipeline.records import load_records
@@ -94,7 +95,4 @@ def _address(page: str) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run_command(main)

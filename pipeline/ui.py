@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import storage, store, tracking
+from pipeline.command import run_command
 from pipeline.errors import InputError
 from pipeline.experiments import experiment_revisions, export_results
 from pipeline.records import record_folders
@@ -92,7 +93,4 @@ def chart_view(epochs: Mapping[str, int]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run_command(main)

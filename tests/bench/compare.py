@@ -10,7 +10,6 @@ import argparse
 import json
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from pipeline import lineage, readme, storage, tracking
-from pipeline.errors import InputError
+from pipeline.command import run_command
 from pipeline.experiments import committed, forget_experiment, run_experiment
 from pipeline.params import MODELS, Model
 from pipeline.records import Record, record_path
@@ -158,7 +157,4 @@ def _get(path: Path, revision: str, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run_command(main)
