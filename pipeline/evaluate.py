@@ -9,7 +9,16 @@ from pipeline.command import model_command
 from pipeline.hardware import prepare
 from pipeline.params import Model, load_params, used_parameters
 from pipeline.records import Record
-from pipeline.vae.evaluation import decode, evaluate, headline, prior_noise, sliced_wasserstein
+from pipeline.vae.evaluation import (
+    decode,
+    evaluate,
+    headline,
+    latent_metrics,
+    mean_and_error,
+    prior_noise,
+    sliced_wasserstein,
+    tight_bound,
+)
 from pipeline.vae.networks import multiply_adds, parameter_count
 from pipeline.weights import load_trained
 
@@ -27,6 +36,11 @@ def main(model: Model) -> None:
 
     evaluation = evaluate(trained.vae, images, params.evaluate.batch_size, params.seed)
     means, errors = headline(evaluation, trained.parameters["likelihood"])
+    settings, key = params.evaluate, "importance_weighted_elbo"
+    few = images[: settings.importance_images]
+    bounds = tight_bound(trained.vae, few, settings.importance_samples, settings.batch_size, params.seed)
+    means[key], errors[key] = mean_and_error(bounds)
+    means |= latent_metrics(evaluation, params.seed)
     samples = decode(trained.vae, prior_noise(trained.vae, len(images), params.seed), params.evaluate.batch_size)
     means["samples_sliced_wasserstein"] = sliced_wasserstein(samples, images.cpu(), params.seed)
     size = {"parameters": parameter_count(trained.vae), "multiply_adds": multiply_adds(trained.vae)}

@@ -22,6 +22,7 @@ DRAWING = (
     "vae/evaluation",
     "vae/figures",
     "vae/images",
+    "vae/latents",
     "vae/networks",
     "vae/objective",
     "weights",

@@ -99,6 +99,8 @@ class Networks(Section):
 
 class Evaluate(Section):
     batch_size: PositiveInt
+    importance_samples: PositiveInt
+    importance_images: Annotated[int, Field(ge=2)]
 
 
 class Render(Section):

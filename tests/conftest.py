@@ -41,6 +41,7 @@ TINY: Mapping[str, Any] = {
     "train": {"epochs": 2, "batch_size": 50},
     "networks": {"fc": {"hidden": [16]}, "conv": {"channels": [4, 8]}},
     "run": {"threads": 1},
+    "evaluate": {"importance_samples": 3, "importance_images": 20},
     "render": {"samples": 4, "reconstructions": 4, "interpolation_rows": 1, "traversal_directions": 2},
 }
 

@@ -46,7 +46,8 @@ LAYERS: Mapping[str, set[str]] = {
     "vae.networks": {"vae.distributions", "vae.images"},
     "vae.objective": {"vae.distributions", "vae.images", "vae.networks"},
     "vae.fitting": {"params", "vae.distributions", "vae.images", "vae.networks", "vae.objective"},
-    "vae.evaluation": {"vae.distributions", "vae.images", "vae.networks", "vae.objective"},
+    "vae.latents": {"vae.distributions", "vae.objective"},
+    "vae.evaluation": {"vae.distributions", "vae.images", "vae.latents", "vae.networks", "vae.objective"},
     "vae.figures": {"params"},
     "weights": {"errors", "lineage", "params", "storage", "vae.networks"},
 }

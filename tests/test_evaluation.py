@@ -8,16 +8,19 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from pipeline.vae.distributions import DiagonalGaussian
 from pipeline.vae.evaluation import (
     Evaluation,
     decode,
     evaluate,
     headline,
     interpolate,
+    latent_metrics,
     posterior_means,
     principal_traversal,
     prior_noise,
     sliced_wasserstein,
+    tight_bound,
 )
 from pipeline.vae.images import to_float
 from pipeline.vae.networks import VAE
@@ -45,7 +48,7 @@ def test_terms_add_up_and_the_rate_is_the_sum_over_dimensions(
 
 def test_standard_error_is_the_deviation_of_the_mean_over_pictures() -> None:
     values = torch.tensor([1.0, 2.0, 3.0, 6.0], dtype=torch.float64)
-    evaluation = Evaluation({"elbo": values}, torch.zeros(1), torch.zeros(4, 1))
+    evaluation = Evaluation({"elbo": values}, torch.zeros(1), DiagonalGaussian(torch.zeros(4, 1), torch.zeros(4, 1)))
     assert evaluation.standard_errors()["elbo"] == pytest.approx(math.sqrt(14 / 3) / 2)
 
 
@@ -71,8 +74,27 @@ def test_picture_metrics_of_8_bit_reconstructions(tiny_vae: Callable[..., VAE], 
 
 def test_active_units_are_dimensions_whose_posterior_mean_varies() -> None:
     means = torch.tensor([[0.0, 0.0, 0.0], [0.1, 0.5, 0.0]], dtype=torch.float64).repeat(10, 1)
-    evaluation = Evaluation({}, torch.zeros(3), means)  # variances about 0.0026, 0.066 and 0
+    evaluation = Evaluation(
+        {}, torch.zeros(3), DiagonalGaussian(means, torch.zeros_like(means))
+    )  # variances about 0.0026, 0.066 and 0
     assert evaluation.metrics()["active_units"] == 1
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_the_tight_bound_is_above_the_elbo_whatever_the_batches(
+    tiny_vae: Callable[..., VAE], shapes: torch.Tensor, likelihood: str, batch_size: int
+) -> None:
+    vae = tiny_vae("fc", likelihood)
+    bounds = tight_bound(vae, shapes, 20, batch_size, seed=0)
+    torch.testing.assert_close(bounds, tight_bound(vae, shapes, 20, 50, seed=0), rtol=1e-6, atol=0)
+    assert bounds.mean() > evaluate(vae, shapes, 50, seed=0).per_image["elbo"].mean()
+
+
+def test_the_parts_of_the_rate_add_up_to_it(tiny_vae: Callable[..., VAE], shapes: torch.Tensor) -> None:
+    evaluation = evaluate(tiny_vae(), shapes, 50, seed=0)
+    parts = latent_metrics(evaluation, seed=0)
+    assert parts["mutual_information"] <= math.log(len(shapes))
+    assert sum(parts.values()) == pytest.approx(evaluation.metrics()["rate"], rel=1e-6)
 
 
 def test_interpolation_begins_and_ends_at_its_ends() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 import torch
+from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from pipeline.vae.distributions import DiagonalGaussian
@@ -68,6 +70,61 @@ def test_importance_weighted_elbo_with_one_sample_has_the_elbo_as_mean_and_grows
     errors = ((elbo.std(0) ** 2 + one.std(0) ** 2) / len(noise)).sqrt()
     assert bool(((elbo.mean(0) - one.mean(0)).abs() < 4 * errors).all())
     assert bool((many.mean(0) > one.mean(0)).all())
+
+
+@dataclass(frozen=True)
+class GaussianLikelihood:
+    """A density, not of 8-bit pictures: here everything is known in closed form."""
+
+    normal: Normal
+
+    def log_prob(self, images: Tensor) -> Tensor:
+        nats: Tensor = self.normal.log_prob(images).sum(1)
+        return nats
+
+
+class LinearGaussian:
+    """x = slope z + std noise in each of D dimensions; the encoder is the true posterior, its mean off by `error`."""
+
+    def __init__(self, slope: float, std: float, error: float) -> None:
+        self.slope, self.std, self.error = slope, std, error
+        self.posterior_variance = std**2 / (slope**2 + std**2)
+
+    def encode(self, images: Tensor) -> DiagonalGaussian:
+        mean = images * self.slope / (self.slope**2 + self.std**2) + self.error
+        return DiagonalGaussian(mean, torch.full_like(mean, 0.5 * math.log(self.posterior_variance)))
+
+    def decode(self, latents: Tensor) -> GaussianLikelihood:
+        return GaussianLikelihood(Normal(self.slope * latents, self.std))
+
+    def log_evidence(self, images: Tensor) -> Tensor:
+        std = torch.tensor(math.hypot(self.slope, self.std), dtype=images.dtype)
+        nats: Tensor = Normal(torch.zeros_like(std), std).log_prob(images).sum(1)
+        return nats
+
+
+def linear_gaussian(error: float) -> tuple[LinearGaussian, Tensor, torch.Generator]:
+    rng = torch.Generator().manual_seed(0)
+    return LinearGaussian(1.5, 0.5, error), torch.randn(6, 3, generator=rng, dtype=torch.float64), rng
+
+
+def test_with_the_true_posterior_every_bound_is_the_evidence() -> None:
+    model, images, rng = linear_gaussian(error=0.0)
+    noise = torch.randn(5, 6, 3, generator=rng, dtype=torch.float64)
+    bound = importance_weighted_elbo(model, images, noise)  # type: ignore[arg-type]
+    torch.testing.assert_close(bound, model.log_evidence(images), rtol=1e-10, atol=1e-10)
+
+
+def test_with_another_posterior_the_elbo_misses_its_divergence_and_importance_weights_make_up_for_it() -> None:
+    model, images, rng = linear_gaussian(error=0.3)
+    evidence = model.log_evidence(images)
+    noise = torch.randn(40_000, 6, 3, generator=rng, dtype=torch.float64)
+    elbos = torch.stack([bound_terms(model, images, eps).elbo for eps in noise[:4000]])  # type: ignore[arg-type]
+    gap = 3 * 0.5 * 0.3**2 / model.posterior_variance  # KL(q || posterior) of three dimensions
+    errors = elbos.std(0) / math.sqrt(len(elbos))
+    assert bool(((elbos.mean(0) - (evidence - gap)).abs() < 4 * errors).all())
+    bound = importance_weighted_elbo(model, images, noise)  # type: ignore[arg-type]
+    torch.testing.assert_close(bound, evidence, rtol=0, atol=0.05)
 
 
 def test_uniform_levels_take_eight_bits() -> None:

@@ -169,7 +169,12 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
 
 def test_a_stage_uses_its_leaves_and_no_other() -> None:
     params = load_params(ROOT / "params.yaml")
-    assert used_parameters(params, "evaluate") == {"seed": params.seed, "evaluate.batch_size": 500}
+    assert used_parameters(params, "evaluate") == {
+        "seed": params.seed,
+        "evaluate.batch_size": 500,
+        "evaluate.importance_samples": 64,
+        "evaluate.importance_images": 2000,
+    }
     assert used_parameters(params, "download") == {
         "seed": params.seed,
         "data.source": params.data.source,

@@ -11,9 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
+from pipeline.vae.distributions import DiagonalGaussian
 from pipeline.vae.images import batches, generator, to_float, to_uint8
+from pipeline.vae.latents import rate_parts
 from pipeline.vae.networks import VAE
-from pipeline.vae.objective import bits_per_dim, distortion, rate_per_dimension
+from pipeline.vae.objective import bits_per_dim, distortion, importance_weighted_elbo, rate_per_dimension
 
 ACTIVE_VARIANCE = 0.01  # Burda et al. 2016, section 5.2
 
@@ -28,12 +30,12 @@ class Evaluation:
 
     per_image: dict[str, Tensor]  # elbo, rate, distortion (nats), mse (0..1 squared), psnr (dB), ssim; each [N]
     dimension_rates: Tensor  # mean rate of each latent dimension, nats, [latent_dim]
-    posterior_means: Tensor  # [N, latent_dim]
+    posteriors: DiagonalGaussian  # of the N images
 
     @property
     def dimension_variances(self) -> Tensor:
         """Variance of the posterior mean of each latent dimension over the split, [latent_dim]."""
-        return self.posterior_means.var(0)
+        return self.posteriors.mean.var(0)
 
     def metrics(self) -> Metrics:
         """Means over the images, and the number of active units."""
@@ -41,8 +43,13 @@ class Evaluation:
         return means | {"active_units": int((self.dimension_variances > ACTIVE_VARIANCE).sum())}
 
     def standard_errors(self) -> Metrics:
-        """Standard error of each mean over the images: sample deviation / sqrt(N)."""
-        return {name: values.std().item() / math.sqrt(len(values)) for name, values in self.per_image.items()}
+        """Standard error of each mean over the images."""
+        return {name: mean_and_error(values)[1] for name, values in self.per_image.items()}
+
+
+def mean_and_error(values: Tensor) -> tuple[float, float]:
+    """Mean of independent values [N] and its standard error, sample deviation / sqrt(N)."""
+    return values.mean().item(), values.std().item() / math.sqrt(len(values))
 
 
 @torch.no_grad()
@@ -70,17 +77,40 @@ def evaluate(vae: VAE, images: Tensor, batch_size: int, seed: int) -> Evaluation
             "ssim": _ssim(reconstruction, batch),
             "dimension_rates": dimension_rates,
             "posterior_means": posterior.mean,
+            "posterior_log_stds": posterior.log_std,
         }
         for name, values in results.items():
             rows.setdefault(name, []).append(values.cpu().double())
     columns = {name: torch.cat(values) for name, values in rows.items()}
     assert all(len(column) == len(images) for column in columns.values()), "every image counts once"
-    dimension_rates, posterior_means = columns.pop("dimension_rates"), columns.pop("posterior_means")
+    dimension_rates = columns.pop("dimension_rates")
+    posteriors = DiagonalGaussian(columns.pop("posterior_means"), columns.pop("posterior_log_stds"))
     return Evaluation(
         per_image={"elbo": -(columns["rate"] + columns["distortion"]), **columns},
         dimension_rates=dimension_rates.mean(0),
-        posterior_means=posterior_means,
+        posteriors=posteriors,
     )
+
+
+@torch.no_grad()
+def tight_bound(vae: VAE, images: Tensor, num_importance_samples: int, batch_size: int, seed: int) -> Tensor:
+    """Importance-weighted elbo of uint8 images [N, 3, 32, 32], nats, float64 [N] on the CPU."""
+    vae.eval()
+    shape = (num_importance_samples, len(images), vae.architecture.latent_dim)
+    noise = torch.randn(shape, generator=generator(seed, "importance samples"))
+    bounds = [
+        importance_weighted_elbo(vae, batch, eps.to(batch.device)).cpu().double()
+        for batch, eps in zip(batches(images, batch_size), noise.split(batch_size, dim=1), strict=True)
+    ]
+    return torch.cat(bounds)
+
+
+def latent_metrics(evaluation: Evaluation, seed: int) -> Metrics:
+    """The mean rate's two parts over the split, nats per image: mutual_information is at most the log of its size."""
+    means = evaluation.posteriors.mean
+    noise = torch.randn(means.shape, generator=generator(seed, "aggregate posterior"))
+    parts = rate_parts(evaluation.posteriors, noise)
+    return {"mutual_information": parts.mutual_information, "aggregate_divergence": parts.aggregate_divergence}
 
 
 def headline(evaluation: Evaluation, likelihood: str) -> tuple[Metrics, Metrics]:

@@ -1,0 +1,41 @@
+"""How do encoded pictures fill latent space? The rate, split into what a latent tells of its picture and the rest."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline.vae.distributions import DiagonalGaussian
+from pipeline.vae.objective import rate
+
+
+@dataclass(frozen=True)
+class RateParts:
+    """The two parts of the mean rate, nats per image; they add up to it (Hoffman & Johnson 2016)."""
+
+    mutual_information: float  # between pictures and latents under q; at most log N, however much the encoder tells
+    aggregate_divergence: float  # KL(q(z) || p(z)): how far the encoded pictures as a whole are from the prior
+
+
+def rate_parts(posteriors: DiagonalGaussian, noise: Tensor, block: int = 500) -> RateParts:
+    """Split the mean rate of N posteriors [N, latent_dim], one draw each by noise [N, latent_dim] from N(0, I).
+
+    q(z) is the mixture of the N posteriors. The information is the mean of log q(z|x) - log q(z) at the same draws,
+    which vary together; the divergence is what remains of the analytic rate.
+    """
+    mean, log_std, eps = posteriors.mean.double(), posteriors.log_std.double(), noise.double()
+    precision = (-2 * log_std).exp()
+    # log q(z|x) of every draw under every posterior, less a constant that both terms share
+    constant = -0.5 * (mean**2 * precision).sum(1) - log_std.sum(1)  # [N]
+    log_aggregate = torch.cat(
+        [
+            (-0.5 * part**2 @ precision.T + part @ (mean * precision).T + constant).logsumexp(1) - math.log(len(mean))
+            for part in (mean + log_std.exp() * eps).split(block)  # [block, N] at a time
+        ]
+    )
+    log_own = -0.5 * (eps**2).sum(1) - log_std.sum(1)
+    information = (log_own - log_aggregate).mean().item()
+    return RateParts(information, rate(DiagonalGaussian(mean, log_std)).mean().item() - information)
