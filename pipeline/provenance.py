@@ -143,7 +143,7 @@ def _with_runs(training: Training, run_id: str | None) -> Training:
     runs = [run for run in stored_runs() if run.tags[store.WEIGHTS_TAG] == training.weights_md5]
     training.runs = [{"id": run.id, "name": run.name, "page": run.page} for run in runs]
     known = {run.id for run in runs} | {run.tags.get(store.ORIGINAL_TAG) for run in runs}
-    if (run_id or store.UNTRACKED) not in known:
+    if (run_id or f"{store.UNTRACKED} {training.started}") not in known:
         training.missing_run = run_id or "none was written while it trained"
     return training
 

@@ -16,13 +16,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
-from pipeline import lineage
-
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-
 from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+
+from pipeline import lineage
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
@@ -30,7 +28,7 @@ ANSWER_SECONDS = 5.0  # for a server to show that it is there
 DESCRIPTION = "FC and conv VAEs on {name}. The chart view compares them: the slider under the pictures picks the epoch."
 WEIGHTS_TAG = "weights.md5"  # of a run, set last: what has it is complete
 ORIGINAL_TAG = "original.run_id"  # of a run that was rebuilt from a record: the run that it stands for
-UNTRACKED = "untracked"  # or this, for a training that MLflow never saw
+UNTRACKED = "untracked"  # or this and its start, for a training that MLflow never saw
 LOCATIONS = (  # the columns in which MLflow keeps absolute addresses of artifacts
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image, PngImagePlugin
 
-from pipeline import lineage, provenance, storage, store, trace
+from pipeline import lineage, provenance, storage, store, trace, tracking
 from pipeline.errors import InputError
 from pipeline.params import MODELS
 from pipeline.records import Record, record_path
@@ -208,6 +208,16 @@ def test_a_run_that_the_store_lacks_is_said_with_what_restores_it(
     run_id = Record.load(record_path("train@conv")).run_id
     assert f"{run_id}: not in the MLflow store, make ui brings it there" in capsys.readouterr().out
     assert not Path(store.DATABASE).exists()
+
+
+def test_a_training_that_mlflow_never_saw_leads_to_the_run_rebuilt_for_it(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (content,) = storage.load_json(record_path("train@conv"))
+    storage.save_json(record_path("train@conv"), [content | {"run_id": None}])
+    tracking.sync()
+    assert traced(str(SAMPLES)) == 0
+    assert "not in the MLflow store" not in capsys.readouterr().out
 
 
 def test_without_a_network_a_trace_ends_well(
