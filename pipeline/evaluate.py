@@ -1,69 +1,113 @@
-"""How good is a trained model? Metrics over all test pictures, each once."""
+"""How good is a trained model? Metrics over all test pictures, each once, with their intervals."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
 import torch
+from torch import Tensor
 
 from pipeline import lineage, storage, tracking
 from pipeline.command import model_command
+from pipeline.features import YARDSTICK, Inception, load_inception, load_yardstick
 from pipeline.hardware import prepare
-from pipeline.params import Model, load_params, used_parameters
+from pipeline.params import Evaluate, Model, load_params, used_parameters
 from pipeline.records import Record
-from pipeline.vae.evaluation import (
-    decode,
-    evaluate,
-    headline,
-    latent_metrics,
-    mean_and_error,
-    prior_noise,
-    sliced_wasserstein,
-    tight_bound,
-)
+from pipeline.vae.classifier import Classifier, features_of
+from pipeline.vae.distances import distances, frechet_distance
+from pipeline.vae.estimates import Estimate, over_draws, over_pictures
+from pipeline.vae.evaluation import Evaluation, evaluate, headline, latent_metrics, picture_sets, tight_bound
+from pipeline.vae.generation import posterior_means
+from pipeline.vae.latents import linear_probe
 from pipeline.vae.networks import multiply_adds, parameter_count
-from pipeline.weights import load_trained
+from pipeline.weights import Trained, load_trained
+
+SPLITS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 def main(model: Model) -> None:
     params = load_params()
+    inception = load_inception(params.evaluate.inception_weights)
     device = prepare(params.run.threads)
-    arrays, data = storage.load_tensors(storage.IMAGES, ("test_images",))
-    images = torch.from_numpy(arrays["test_images"]).to(device)
+    yardstick = load_yardstick(device)
+    arrays, data = storage.load_tensors(storage.IMAGES, SPLITS)
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     trained = load_trained(model, device)
     record = Record(
         f"evaluate@{model}", used_parameters(params, "evaluate"), data["name"], lineage.md5(storage.IMAGES),
         weights_md5={model: trained.md5}, trained_with=trained.parameters,
     )  # fmt: skip
 
-    evaluation = evaluate(trained.vae, images, params.evaluate.batch_size, params.seed)
-    means, errors = headline(evaluation, trained.parameters["likelihood"])
-    settings, key = params.evaluate, "importance_weighted_elbo"
-    few = images[: settings.importance_images]
-    bounds = tight_bound(trained.vae, few, settings.importance_samples, settings.batch_size, params.seed)
-    means[key], errors[key] = mean_and_error(bounds)
-    means |= latent_metrics(evaluation, params.seed)
-    samples = decode(trained.vae, prior_noise(trained.vae, len(images), params.seed), params.evaluate.batch_size)
-    means["samples_sliced_wasserstein"] = sliced_wasserstein(samples, images.cpu(), params.seed)
-    size = {"parameters": parameter_count(trained.vae), "multiply_adds": multiply_adds(trained.vae)}
+    test, settings, seed = tensors["test_images"].to(device), params.evaluate, params.seed
+    evaluation = evaluate(trained.vae, test, settings.batch_size, seed)
+    estimates = bound_and_reconstructions(trained, evaluation, test, settings, seed)
+    means = {name: posterior_means(trained.vae, tensors[f"{name}_images"].to(device)) for name in ("train", "test")}
+    correct = linear_probe(means["train"], tensors["train_labels"], means["test"], tensors["test_labels"])
+    estimates["linear_probe_accuracy"] = over_pictures(correct, seed)
+    values = latent_metrics(evaluation, seed)
 
+    sets = picture_sets(trained.vae, means["train"], means["test"], settings.draws, seed)
+    for name, draws in measure(sets, tensors["test_images"], yardstick, inception, settings.pairwise_images).items():
+        if len(draws) > 1:
+            estimates[name] = over_draws(draws)
+        else:
+            values[name] = draws[0]
+
+    values |= {name: estimate.value for name, estimate in estimates.items()}
+    size = {"parameters": parameter_count(trained.vae), "multiply_adds": multiply_adds(trained.vae)}
     metrics, dimensions = storage.METRICS / f"{model}.json", storage.CURVES / f"{model}_dimensions.csv"
-    storage.save_json(metrics, means | size)
-    ranked = evaluation.dimension_rates.argsort(descending=True).tolist()
-    storage.save_table(
-        dimensions,
-        [
-            {
-                "rank": rank,
-                "dimension": dimension,
-                "rate": evaluation.dimension_rates[dimension].item(),
-                "posterior_mean_variance": evaluation.dimension_variances[dimension].item(),
-            }
-            for rank, dimension in enumerate(ranked, start=1)
-        ],
-    )
-    record.metrics = {f"test/{name}": value for name, value in means.items()}
-    record.standard_errors = {f"test/{name}": value for name, value in errors.items()}
-    record.save(inputs=[storage.IMAGES, storage.weights_path(model)], outputs=[metrics, dimensions])
+    storage.save_json(metrics, values | size)
+    storage.save_table(dimensions, ranked_dimensions(evaluation))
+    record.metrics = {f"test/{name}": value for name, value in values.items()}
+    record.standard_errors = {f"test/{name}": estimate.standard_error for name, estimate in estimates.items()}
+    record.intervals = {f"test/{name}": (estimate.low, estimate.high) for name, estimate in estimates.items()}
+    record.save([storage.IMAGES, storage.weights_path(model), YARDSTICK], [metrics, dimensions])
     tracking.sync()
+
+
+def bound_and_reconstructions(
+    trained: Trained, evaluation: Evaluation, test: Tensor, settings: Evaluate, seed: int
+) -> dict[str, Estimate]:
+    """Means over the test pictures, uint8 [N, 3, 32, 32]."""
+    estimates = {name: over_pictures(values, seed) for name, values in evaluation.per_image.items()}
+    name, estimates[name] = headline(estimates["elbo"], trained.parameters["likelihood"])
+    few = test[: settings.importance_images]
+    bounds = tight_bound(trained.vae, few, settings.importance_samples, settings.batch_size, seed)
+    estimates["importance_weighted_elbo"] = over_pictures(bounds, seed)
+    return estimates
+
+
+def measure(
+    sets: Iterable[tuple[str, Tensor]], test: Tensor, yardstick: Classifier, inception: Inception | None, pairwise: int
+) -> Mapping[str, list[float]]:
+    """Distances of named sets of pictures from the test pictures, as "<set>_<distance>", a value for each draw.
+
+    With the FID network also its Fréchet distance, of each set's first draw.
+    """
+    found: dict[str, list[float]] = defaultdict(list)
+    reference = features_of(yardstick, test)
+    device = next(yardstick.parameters()).device
+    reference_fid = inception.features(test, device) if inception else None
+    for name, pictures in sets:
+        if inception and reference_fid is not None and f"{name}_fid" not in found:
+            found[f"{name}_fid"] = [frechet_distance(inception.features(pictures, device), reference_fid)]
+        for distance, value in distances(features_of(yardstick, pictures), reference, pairwise).items():
+            found[f"{name}_{distance}"].append(value)
+    return found
+
+
+def ranked_dimensions(evaluation: Evaluation) -> list[dict[str, float]]:
+    """A row for each latent dimension, the largest mean rate first."""
+    return [
+        {
+            "rank": rank,
+            "dimension": dimension,
+            "rate": evaluation.dimension_rates[dimension].item(),
+            "posterior_mean_variance": evaluation.dimension_variances[dimension].item(),
+        }
+        for rank, dimension in enumerate(evaluation.dimension_rates.argsort(descending=True).tolist(), start=1)
+    ]
 
 
 if __name__ == "__main__":

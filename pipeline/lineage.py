@@ -15,16 +15,17 @@ import yaml
 PACKAGE = Path(__file__).parent
 # What a figure depends on: the modules among render's deps in dvc.yaml.
 DRAWING = (
+    "features",
     "hardware",
     "render",
     "storage",
+    "vae/classifier",
     "vae/distributions",
-    "vae/evaluation",
     "vae/figures",
+    "vae/generation",
+    "vae/geometry",
     "vae/images",
-    "vae/latents",
     "vae/networks",
-    "vae/objective",
     "weights",
 )
 
@@ -84,7 +85,7 @@ def commit() -> tuple[str | None, bool | None]:
     """
     try:
         head = _git("rev-parse", "HEAD")
-        return head, bool(_git("status", "--porcelain", "--", "pipeline", "dvc.yaml"))
+        return head, bool(_git("status", "--porcelain", "--", ":/pipeline", ":/dvc.yaml", ":/study/*.yaml"))
     except (OSError, subprocess.CalledProcessError):
         return None, None
 

@@ -24,7 +24,9 @@ MODELS: tuple[Model, ...] = ("fc", "conv")
 USED_BY_STAGE: Mapping[str, tuple[str, ...]] = {
     "download": ("seed", "data"),
     "train": ("kl_weight", "likelihood", "latent_dim", "seed", "train", "networks.{model}"),
+    "yardstick": ("seed", "yardstick"),
     "evaluate": ("seed", "evaluate"),
+    "survey": ("seed", "survey"),
     "render": ("seed", "render"),
 }
 
@@ -84,6 +86,13 @@ class Train(Section):
     horizontal_flips: bool
 
 
+class Yardstick(Section):
+    epochs: PositiveInt
+    batch_size: Annotated[int, Field(ge=2)]
+    learning_rate: Positive
+    weight_decay: NonNegative
+
+
 class FullyConnected(Section):
     hidden: Annotated[list[PositiveInt], Field(min_length=1)]
 
@@ -101,6 +110,17 @@ class Evaluate(Section):
     batch_size: PositiveInt
     importance_samples: PositiveInt
     importance_images: Annotated[int, Field(ge=2)]
+    draws: PositiveInt
+    pairwise_images: Annotated[int, Field(ge=10)]
+    inception_weights: str | None
+
+
+class Survey(Section):
+    radii: Annotated[int, Field(ge=3)]
+    directions: Annotated[int, Field(ge=10)]
+    diagonals: PositiveInt
+    pairs: Annotated[int, Field(ge=2)]
+    steps: Annotated[int, Field(ge=3)]
 
 
 class Render(Section):
@@ -109,6 +129,8 @@ class Render(Section):
     interpolation_steps: Annotated[int, Field(ge=2)]
     interpolation_rows: PositiveInt
     traversal_directions: PositiveInt
+    neighbour_rows: PositiveInt
+    neighbours: PositiveInt
 
 
 class Run(Section):
@@ -123,13 +145,24 @@ class Params(Section):
     data: Data
     train: Train
     networks: Networks
+    yardstick: Yardstick
     evaluate: Evaluate
+    survey: Survey
     render: Render
     run: Run
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:
     """The validated parameters; InputError lists all mistakes, one line each."""
+    try:
+        return Params.model_validate(load_yaml(path))
+    except ValidationError as error:
+        lines = [f"{path}: {line}" for detail in error.errors() for line in _mistakes(detail)]
+        raise InputError("\n".join(lines)) from None
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """The parameters of a file as they stand there."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -138,11 +171,7 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
         raise InputError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: found {type(content).__name__}, expected a mapping of parameters")
-    try:
-        return Params.model_validate(content)
-    except ValidationError as error:
-        lines = [f"{path}: {line}" for detail in error.errors() for line in _mistakes(detail)]
-        raise InputError("\n".join(lines)) from None
+    return content
 
 
 def used_parameters(params: Params, stage: str, model: Model | None = None) -> dict[str, Any]:

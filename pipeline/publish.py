@@ -25,7 +25,7 @@ def publish(overrides: list[str]) -> None:
     if changed:
         raise InputError(f"uncommitted changes ({changed[0].strip()}), expected none: commit or stash them first")
     _git("var", "GIT_COMMITTER_IDENT")  # fails before the long work where it would fail after it
-    readme.with_tables(readme.README.read_text(encoding="utf-8"), Path())
+    readme.require_known_tables(readme.README.read_text(encoding="utf-8"))
     commit = _git("rev-parse", "--short", "HEAD").strip()
     revision = run_experiment("publish", overrides)
     export_results(revision, Path())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pipeline import storage
 from pipeline.command import plain_command
+from pipeline.errors import InputError
+from pipeline.markdown import table
 from pipeline.params import MODELS
 from pipeline.records import Record
 
@@ -25,14 +26,28 @@ RESULTS: Mapping[str, tuple[str, str]] = {
     "mse": ("mean squared error of reconstructions, pixels in 0..1", ".5f"),
     "psnr": ("PSNR of reconstructions, dB (higher is better)", ".2f"),
     "ssim": ("SSIM of reconstructions (higher is better)", ".3f"),
-    "samples_sliced_wasserstein": ("sliced Wasserstein distance of prior samples (lower is better)", ".1f"),
     "mutual_information": ("mutual information of pictures and latents, nats", ".2f"),
     "aggregate_divergence": ("divergence of all encoded pictures from the prior, nats", ".1f"),
+    "linear_probe_accuracy": ("classes that a linear probe reads from latents (higher is better)", ".1%"),
     "active_units": ("active units of the latent dimensions", "d"),
     "parameters": ("parameters", ",d"),
     "multiply_adds": ("multiply-adds per image, encoder and decoder", ",d"),
 }
-COMPARED = ("mse", "psnr", "ssim", "samples_sliced_wasserstein", "rate")
+COMPARED = ("mse", "psnr", "ssim", "rate")
+SETS = {
+    "reconstructions": "reconstructions",
+    "interpolations": "interpolations",
+    "samples": "prior samples",
+    "mixture": "mixture samples",
+}
+DISTANCES: Mapping[str, tuple[str, str]] = {
+    "frechet": ("Fréchet ↓", ".2f"),
+    "kernel": ("kernel ↓", ".4f"),
+    "precision": ("precision ↑", ".2f"),
+    "recall": ("recall ↑", ".2f"),
+    "density": ("density ↑", ".2f"),
+    "coverage": ("coverage ↑", ".2f"),
+}
 
 
 def main() -> None:
@@ -46,19 +61,66 @@ def with_tables(text: str, root: Path) -> str:
     return BLOCK.sub(lambda block: block["start"] + TABLES[block["name"]](root) + block["end"], text)
 
 
+def require_known_tables(text: str) -> None:
+    """InputError for a marker that no table belongs to."""
+    for block in BLOCK.finditer(text):
+        if block["name"] not in TABLES:
+            raise InputError(f"{README}: found the marker {block['name']}, expected one of {', '.join(TABLES)}")
+
+
 def results(root: Path) -> str:
-    """Test metrics of both models, means and standard errors."""
+    """Test metrics of both models, means and halves of their 95% intervals."""
     measured = {model: storage.load_json(root / storage.METRICS / f"{model}.json") for model in MODELS}
     records = {model: Record.load(root / storage.RUNS / f"evaluate@{model}.json") for model in MODELS}
     rows = [
-        [label, *(_with_spread(measured[m][key], records[m].standard_errors.get(f"test/{key}"), form) for m in MODELS)]
+        [label, *(_with_spread(measured[m][key], records[m].intervals.get(f"test/{key}"), form) for m in MODELS)]
         for key, (label, form) in RESULTS.items()
         if all(key in measured[model] for model in MODELS)
     ]
     trained = [f"{records[m].trained_with['train.epochs']}, {records[m].trained_with['seed']}" for m in MODELS]
     rows.append(["epochs of training, seed", *trained])
     name, md5 = records["fc"].data_name, records["fc"].data_md5 or ""
-    return _table([f"{name}, pictures {md5[:8]}", "fully connected", "convolutional"], rows)
+    return table([f"{name}, pictures {md5[:8]}", "fully connected", "convolutional"], rows)
+
+
+def distances(root: Path) -> str:
+    """How far each model's pictures are from test pictures, and real ones, which are nowhere nearer than the floor."""
+    rows = []
+    for name, label in SETS.items():
+        for model in MODELS:
+            measured = storage.load_json(root / storage.METRICS / f"{model}.json")
+            intervals = Record.load(root / storage.RUNS / f"evaluate@{model}.json").intervals
+            keys = {key: f"{name}_{key}" for key in DISTANCES}
+            rows.append(
+                [f"{model}, {label}"]
+                + [
+                    _with_spread(measured[keys[key]], intervals.get(f"test/{keys[key]}"), form)
+                    for key, (_, form) in DISTANCES.items()
+                ]
+            )
+    floor = storage.load_json(root / storage.METRICS / "yardstick.json")["floor"]
+    real = [
+        _with_spread(floor[key], (floor[f"{key}_low"], floor[f"{key}_high"]), form)
+        for key, (_, form) in DISTANCES.items()
+    ]
+    rows.append(["training pictures: the floor", *real])
+    return table(["from test pictures", *(label for label, _ in DISTANCES.values())], rows)
+
+
+def yardstick(root: Path) -> str:
+    """How accurate the classifier is, and what damages do to real pictures in its eyes."""
+    content = storage.load_json(root / storage.METRICS / "yardstick.json")
+    record = Record.load(root / storage.RUNS / "yardstick.json")
+    ladders = [
+        f"{kind} {strength}: {_number(rung['frechet'], '.2f')}"
+        for kind in content
+        if kind not in ("test_accuracy", "floor")
+        for strength, rung in content[kind].items()
+    ]
+    return (
+        f"{content['test_accuracy']:.1%} of the test pictures of {record.data_name} right. "
+        f"Fréchet distance of training pictures {content['floor']['frechet']:.2f}, damaged: {'; '.join(ladders)}.\n"
+    )
 
 
 def likelihoods(root: Path) -> str:
@@ -71,7 +133,7 @@ def likelihoods(root: Path) -> str:
     ]
     recipes = [f"- {name}: `{' '.join(recipe)}`\n" for name, recipe in content["recipes"].items()]
     header = [f"pictures {content['data_md5'][:8]}", *(RESULTS[key][0] for key in COMPARED)]
-    return _table(header, rows) + "\nWhat differs from params.yaml:\n\n" + "".join(recipes)
+    return table(header, rows) + "\nWhat differs from params.yaml:\n\n" + "".join(recipes)
 
 
 def assignment(root: Path) -> str:
@@ -92,7 +154,7 @@ def assignment(root: Path) -> str:
         f"    dvc exp run {settings} -S train.epochs={compared[model]['epochs']} evaluate@{model}\n" for model in MODELS
     ]
     header = ["test `assignment_loss`, nats per image", "assignment's recipe", "ours", "ours is lower by"]
-    return _table(header, rows) + "\nOurs:\n\n" + "".join(commands)
+    return table(header, rows) + "\nOurs:\n\n" + "".join(commands)
 
 
 def tracking(root: Path) -> str:
@@ -103,23 +165,23 @@ def tracking(root: Path) -> str:
 
 TABLES: Mapping[str, Callable[[Path], str]] = {
     "results": results,
+    "distances": distances,
+    "yardstick": yardstick,
     "likelihoods": likelihoods,
     "assignment": assignment,
     "tracking": tracking,
 }
 
 
-def _with_spread(value: float, error: float | None, form: str) -> str:
-    return _number(value, form) + (f" ± {_number(error, form)}" if error is not None else "")
+def _with_spread(value: float, interval: Sequence[float] | None, form: str) -> str:
+    """A value with half of the width of its interval, where it has one."""
+    if interval is None:
+        return _number(value, form)
+    return f"{_number(value, form)} ± {_number((interval[1] - interval[0]) / 2, form)}"
 
 
 def _number(value: float, form: str) -> str:
     return format(int(value) if form.endswith("d") else value, form)
-
-
-def _table(header: list[str], rows: list[list[Any]]) -> str:
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,15 @@ from pipeline.errors import InputError
 from pipeline.params import PARAMS_FILE, Model
 
 VERSIONS = ("torch", "torchvision", "numpy", "dvc", "mlflow")
+CELL_VARIABLE = "STUDY_CELL"  # names the cell of the study that a stage runs for
 
-
-UNKNOWN: Mapping[str, Any] = {"commit": None, "dirty": None, "experiment": None, "params_file": ""}  # to who loads one
+UNKNOWN: Mapping[str, Any] = {
+    "commit": None,
+    "dirty": None,
+    "experiment": None,
+    "cell": None,
+    "params_file": "",
+}  # to who loads one
 
 
 @dataclass
@@ -36,7 +42,8 @@ class Record:
     trained_with: Mapping[str, Any] = field(default_factory=dict)  # parameters in the header of those weights
     history: list[dict[str, float]] = field(default_factory=list)  # per epoch
     metrics: dict[str, float] = field(default_factory=dict)
-    standard_errors: dict[str, float] = field(default_factory=dict)  # of metrics that are means over pictures
+    standard_errors: dict[str, float] = field(default_factory=dict)  # of metrics that are means over pictures or draws
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)  # 95%, of the same metrics
     inputs: dict[str, str] = field(default_factory=dict)  # md5 by path
     outputs: dict[str, dict[str, str]] = field(default_factory=dict)  # md5 and sha256 by path
     run_id: str | None = None  # the MLflow run that was written while training
@@ -45,6 +52,7 @@ class Record:
     commit: str | None = field(default_factory=lambda: lineage.commit()[0])
     dirty: bool | None = field(default_factory=lambda: lineage.commit()[1])
     experiment: str | None = field(default_factory=lambda: os.environ.get("DVC_EXP_NAME"))
+    cell: str | None = field(default_factory=lambda: os.environ.get(CELL_VARIABLE))  # of the study
     environment: dict[str, str] = field(default_factory=dict)
     params_file: str = field(default_factory=lambda: PARAMS_FILE.read_text(encoding="utf-8"))
 
@@ -58,9 +66,14 @@ class Record:
 
     @property
     def name(self) -> str:
-        """How a training is called: model, kl_weight and the DVC experiment's name, if it has one."""
-        parts = (self.model, f"kl={self.parameters['kl_weight']:g}", self.experiment)
+        """How a training is called: model, kl_weight, its cell of the study and DVC experiment, if it has one."""
+        parts = (self.model, f"kl={self.parameters['kl_weight']:g}", self.cell, self.experiment)
         return " ".join(part for part in parts if part)
+
+    @property
+    def mlflow_experiment(self) -> str:
+        """The MLflow experiment that its training belongs to."""
+        return f"{self.data_name}/study" if self.cell else self.data_name
 
     @property
     def ended(self) -> str:
@@ -102,8 +115,10 @@ def load_records(folder: Path) -> list[Record]:
 
 
 def record_folders(root: Path = Path()) -> list[Path]:
-    """Where a checkout has records: of its own pipeline, of README's comparisons, of the demo."""
-    folders = [*sorted((root / storage.REPORTS).glob(f"**/{storage.RUNS.name}")), root / "demo" / storage.RUNS.name]
+    """Where a checkout has records: of its own pipeline, of README's comparisons, of the study's cells, of the demo."""
+    runs = storage.RUNS.name
+    folders = [*sorted((root / storage.REPORTS).glob(f"**/{runs}")), root / "demo" / runs]
+    folders += sorted(root.glob(f"study/cells/*/{storage.RUNS}"))
     return [folder for folder in folders if folder.is_dir()]
 
 

@@ -10,11 +10,21 @@ from torch import Tensor
 
 from pipeline import lineage, storage, tracking
 from pipeline.command import plain_command
+from pipeline.features import YARDSTICK, load_yardstick
 from pipeline.hardware import prepare
 from pipeline.params import MODELS, Render, load_params, used_parameters
 from pipeline.records import Record
 from pipeline.vae import figures
-from pipeline.vae.evaluation import decode, interpolate, posterior_means, principal_traversal, prior_noise
+from pipeline.vae.classifier import Classifier, features_of
+from pipeline.vae.generation import (
+    along,
+    decode,
+    interpolate,
+    posterior_means,
+    principal_directions,
+    prior_noise,
+)
+from pipeline.vae.geometry import luminance_direction
 from pipeline.weights import Trained, load_trained
 
 WALK_PICTURES = 11  # of the assignment's z = A * 1, A from 0 to 1 in 10 steps; odd, so that walks meet the centre
@@ -23,8 +33,9 @@ WALK_PICTURES = 11  # of the assignment's z = A * 1, A from 0 to 1 in 10 steps; 
 def main() -> None:
     params = load_params()
     device = prepare(params.run.threads)
-    arrays, data = storage.load_tensors(storage.IMAGES, ("test_images",))
-    test = torch.from_numpy(arrays["test_images"]).to(device)
+    yardstick = load_yardstick(device)
+    arrays, data = storage.load_tensors(storage.IMAGES, ("train_images", "test_images", "test_labels"))
+    train, test, labels = (torch.from_numpy(array).to(device) for array in arrays.values())
     models = [load_trained(model, device) for model in MODELS]
     curves = {model: storage.load_table(storage.CURVES / f"{model}.csv") for model in MODELS}
     dimensions = {model: storage.load_table(storage.CURVES / f"{model}_dimensions.csv") for model in MODELS}
@@ -36,6 +47,12 @@ def main() -> None:
 
     both = f"{data['name']}, {_shared_kl_weight(models)}"
     drawn = dict(pictures(models, test, params.render, params.seed))
+    panels = {trained.model: neighbours(trained, yardstick, train, params.render, params.seed) for trained in models}
+    title = f"Prior samples (left) and the training pictures nearest to them in the yardstick's features: {both}"
+    drawn["neighbours"] = figures.rows_of_pictures(title, panels)
+    maps = {trained.model: plane(posterior_means(trained.vae, test)) for trained in models}
+    title = f"Posterior means of test pictures, their two principal directions: {both}"
+    drawn["latent_map"] = figures.latent_map(title, maps, labels.cpu(), data["classes"])
     drawn["training_curves"] = figures.training_curves(f"Training on {both}", curves)
     rates = {model: columns["rate"] for model, columns in dimensions.items()}
     drawn["rate_per_dimension"] = figures.rate_per_dimension(f"Rate of each latent dimension, {both}", rates)
@@ -48,7 +65,8 @@ def main() -> None:
         paths.append(storage.FIGURES / f"{name}.png")
         storage.save_figure(paths[-1], figure, text)
     curve_files = [storage.CURVES / f"{model}{kind}.csv" for model in MODELS for kind in ("", "_dimensions")]
-    record.save([storage.IMAGES, *(storage.weights_path(model) for model in MODELS), *curve_files], paths)
+    weights = [storage.weights_path(model) for model in MODELS]
+    record.save([storage.IMAGES, YARDSTICK, *weights, *curve_files], paths)
     tracking.sync()
     print(f"{len(paths)} figures in {storage.FIGURES}/")
 
@@ -91,14 +109,35 @@ def interpolations(trained: Trained, test: Tensor, settings: Render, seed: int) 
 
 
 def walks(trained: Trained, test: Tensor, directions: int) -> list[tuple[str, Tensor]]:
-    """Rows of pictures: the assignment's z = A * 1, then the principal directions of the posterior means."""
+    """Rows of pictures: the direction of luminance, the assignment's z = A * 1, the posterior means' principal ones."""
+    means = posterior_means(trained.vae, test)
     diagonal = torch.linspace(0, 1, WALK_PICTURES).view(-1, 1) * torch.ones(1, trained.vae.architecture.latent_dim)
-    traversal = principal_traversal(posterior_means(trained.vae, test), directions, WALK_PICTURES)
-    rows = [("z = A·1", decode(trained.vae, diagonal))]
-    shares = traversal.variance_shares.tolist()
-    for number, (line, share) in enumerate(zip(traversal.latents, shares, strict=True), start=1):
+    brighter = along(means, luminance_direction(means, test.cpu()), WALK_PICTURES)
+    principal, shares = principal_directions(means, directions)
+    rows = [("luminance", decode(trained.vae, brighter)), ("z = A·1", decode(trained.vae, diagonal))]
+    for number, (direction, share) in enumerate(zip(principal, shares.tolist(), strict=True), start=1):
+        line = along(means, direction, WALK_PICTURES)
         rows.append((f"direction {number}\n{share:.0%} of variance", decode(trained.vae, line)))
     return rows
+
+
+def plane(means: Tensor) -> Tensor:
+    """Posterior means [N, latent_dim] seen along their two principal directions, [N, 2]."""
+    directions, _ = principal_directions(means, 2)
+    return (means - means.mean(0)) @ directions.T
+
+
+def neighbours(
+    trained: Trained, yardstick: Classifier, train: Tensor, settings: Render, seed: int
+) -> list[tuple[str, Tensor]]:
+    """Rows of a prior sample and the training pictures, uint8 [N, 3, 32, 32], whose features are nearest to its own."""
+    samples = decode(trained.vae, prior_noise(trained.vae, settings.neighbour_rows, seed))
+    distances = torch.cdist(features_of(yardstick, samples), features_of(yardstick, train))
+    nearest = distances.topk(settings.neighbours, largest=False).indices  # [rows, neighbours]
+    return [
+        ("", torch.cat([sample.unsqueeze(0), train[row.to(train.device)].cpu()]))
+        for sample, row in zip(samples, nearest, strict=True)
+    ]
 
 
 def _shared_kl_weight(models: list[Trained]) -> str:

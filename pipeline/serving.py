@@ -15,7 +15,7 @@ from mlflow.pyfunc import save_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
-from pipeline.vae.evaluation import decode, posterior_means, prior_noise
+from pipeline.vae.generation import decode, posterior_means, prior_noise
 from pipeline.weights import load_weights
 
 Array = np.ndarray[Any, Any]

@@ -104,11 +104,11 @@ def sync(folder: Path = storage.RUNS) -> None:
 def _finished_runs(client: MlflowClient, trained: Record) -> Sequence[Run]:
     """All runs with the weights of a training record, its own among them: finished now, or rebuilt when lost."""
     assert trained.model is not None
-    known = client.get_experiment_by_name(trained.data_name)
+    known = client.get_experiment_by_name(trained.mlflow_experiment)
     if known and known.lifecycle_stage != LifecycleStage.ACTIVE:
         print(f"note: experiment {known.name} was deleted in MLflow and stays deleted")
         return []
-    experiment, weights_md5 = experiment_id(client, trained.data_name), trained.weights_md5[trained.model]
+    experiment, weights_md5 = experiment_id(client, trained.mlflow_experiment), trained.weights_md5[trained.model]
     own = _own_run(client, experiment, trained)
     if own.info.lifecycle_stage != LifecycleStage.ACTIVE:
         print(f"note: run {own.info.run_name} ({own.info.run_id}) was deleted in MLflow and stays deleted")
@@ -244,6 +244,7 @@ def _create_run(client: MlflowClient, record: Record, restores: str | None = Non
         "model": str(record.model),
         "dvc.stage": record.stage,
         "dvc.exp": record.experiment or "",
+        "study.cell": record.cell or "",
         "data.name": record.data_name,
         "data.md5": record.data_md5 or "",
         "git.commit": record.commit or "",
@@ -258,7 +259,7 @@ def _create_run(client: MlflowClient, record: Record, restores: str | None = Non
     if restores:
         tags |= {ORIGINAL_TAG: restores, "original.started": record.started, "original.ended": record.ended}
     return client.create_run(
-        experiment_id(client, record.data_name),
+        experiment_id(client, record.mlflow_experiment),
         start_time=_milliseconds(record),
         tags={key: value for key, value in tags.items() if value},
         run_name=record.name,

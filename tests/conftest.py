@@ -24,7 +24,8 @@ from mlflow.tracking import MlflowClient
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 from PIL import Image
 
-from pipeline import download, evaluate, render, train
+from pipeline import download, evaluate, render, train, yardstick
+from pipeline.features import YARDSTICK
 from pipeline.params import MODELS
 from pipeline.vae.images import SHAPE_CLASSES, draw_shapes, generator
 from pipeline.vae.networks import VAE, Architecture, build_vae
@@ -41,8 +42,17 @@ TINY: Mapping[str, Any] = {
     "train": {"epochs": 2, "batch_size": 50},
     "networks": {"fc": {"hidden": [16]}, "conv": {"channels": [4, 8]}},
     "run": {"threads": 1},
-    "evaluate": {"importance_samples": 3, "importance_images": 20},
-    "render": {"samples": 4, "reconstructions": 4, "interpolation_rows": 1, "traversal_directions": 2},
+    "yardstick": {"epochs": 1, "batch_size": 50},
+    "evaluate": {"importance_samples": 3, "importance_images": 20, "draws": 2, "pairwise_images": 40},
+    "survey": {"radii": 3, "directions": 20, "diagonals": 5, "pairs": 4, "steps": 3},
+    "render": {
+        "samples": 4,
+        "reconstructions": 4,
+        "interpolation_rows": 1,
+        "traversal_directions": 2,
+        "neighbour_rows": 2,
+        "neighbours": 2,
+    },
 }
 
 
@@ -122,6 +132,7 @@ def copied(finished_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def run_stages() -> None:
     download.main()
+    yardstick.main()
     for model in MODELS:
         train.main(model)
     for model in MODELS:
@@ -138,6 +149,9 @@ def enter(folder: Path, patch: pytest.MonkeyPatch) -> None:
     patch.delenv("DVC_EXP_NAME", raising=False)
     patch.setattr(download, "SHAPES_TRAIN", 300)
     patch.setattr(download, "SHAPES_TEST", 60)
+    if not YARDSTICK.exists():
+        YARDSTICK.parent.mkdir(parents=True)
+        shutil.copy(ROOT / YARDSTICK, YARDSTICK)
 
 
 def all_runs(client: MlflowClient) -> list[Run]:
@@ -209,7 +223,7 @@ def new_clone(parent: Path) -> Clone:
     home.mkdir()
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0"):
-        published = name == "dvc.lock" or name.startswith("reports/")
+        published = name == "dvc.lock" or (name.startswith("reports/") and Path(name).stem != "yardstick")
         if name and (ROOT / name).exists() and not published:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)

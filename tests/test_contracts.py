@@ -14,13 +14,16 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from pipeline import download, evaluate, lineage, readme, render, train
+from pipeline import download, evaluate, lineage, readme, render, survey, train, yardstick
 from pipeline.errors import InputError
 from pipeline.experiments import export
 from pipeline.params import MODELS, USED_BY_STAGE, Params, load_params, used_parameters
 from tests.conftest import ROOT, TINY, merged, write_params
 
-STAGES = ("download", "train", "evaluate", "render")
+STAGES = (
+    *("download", "train", "yardstick", "evaluate", "render"),
+    *("study/train", "study/evaluate", "study/survey", "study/assignment", "study/claims"),
+)
 
 # Modules that cannot change a result: what they write is a record, a view of it, or a message.
 RESULT_NEUTRAL = {
@@ -37,7 +40,7 @@ LAYERS: Mapping[str, set[str]] = {
     "lineage": set(),
     "records": {"errors", "lineage", "params", "storage"},
     "store": {"lineage"},
-    "serving": {"weights", "vae.evaluation"},
+    "serving": {"weights", "vae.generation"},
     "tracking": {"errors", "lineage", "records", "serving", "storage", "store"},
     "hardware": set(),
     "command": {"errors", "params"},
@@ -46,8 +49,21 @@ LAYERS: Mapping[str, set[str]] = {
     "vae.networks": {"vae.distributions", "vae.images"},
     "vae.objective": {"vae.distributions", "vae.images", "vae.networks"},
     "vae.fitting": {"params", "vae.distributions", "vae.images", "vae.networks", "vae.objective"},
-    "vae.latents": {"vae.distributions", "vae.objective"},
-    "vae.evaluation": {"vae.distributions", "vae.images", "vae.latents", "vae.networks", "vae.objective"},
+    "vae.latents": {"vae.distributions", "vae.images", "vae.objective"},
+    "vae.generation": {"vae.images", "vae.networks"},
+    "vae.estimates": set(),
+    "vae.evaluation": {
+        *("vae.distributions", "vae.estimates", "vae.generation", "vae.images", "vae.latents", "vae.networks"),
+        "vae.objective",
+    },
+    "vae.classifier": {"params", "vae.images"},
+    "vae.distances": set(),
+    "vae.calibration": {"vae.images"},
+    "vae.geometry": {"vae.generation", "vae.images"},
+    "vae.claims": {"vae.estimates", "vae.geometry"},
+    "vae.assignment": {"vae.images"},
+    "markdown": set(),
+    "features": {"errors", "lineage", "storage", "vae.classifier"},
     "vae.figures": {"params"},
     "weights": {"errors", "lineage", "params", "storage", "vae.networks"},
 }
@@ -55,8 +71,11 @@ FOREIGN_TO_THE_CORE = {"mlflow", "dvc", "yaml", "argparse", "pathlib", "json", "
 
 
 def pipeline_file() -> dict[str, Any]:
+    """The stages of dvc.yaml and of study/dvc.yaml, whose own are called study/..., without what repeats them."""
     content = yaml.safe_load((ROOT / "dvc.yaml").read_text())
     assert isinstance(content, dict)
+    for name, stage in yaml.safe_load((ROOT / "study/dvc.yaml").read_text())["stages"].items():
+        content["stages"][f"study/{name}"] = stage.get("do", stage)
     return content
 
 
@@ -79,7 +98,7 @@ def imported_modules(path: Path, root: Path = ROOT) -> set[str]:
 
 def needed_modules(stage: str) -> set[str]:
     """The stage's module and all that it imports, directly or not, less those that cannot change a result."""
-    found, waiting = set(), {f"pipeline/{stage}.py"}
+    found, waiting = set(), {f"pipeline/{stage.removeprefix('study/')}.py"}
     while waiting:
         module = waiting.pop()
         found.add(module)
@@ -90,7 +109,8 @@ def needed_modules(stage: str) -> set[str]:
 def wrong_deps(content: Mapping[str, Any]) -> dict[str, set[str]]:
     """Stages whose code deps are not what they import, with the difference."""
     declared = {
-        stage: {dep for dep in content["stages"][stage]["deps"] if dep.startswith("pipeline/")} for stage in STAGES
+        stage: {dep for dep in content["stages"][stage]["deps"] if re.match(r"pipeline/.*\.py$", dep)}
+        for stage in STAGES
     }
     return {stage: declared[stage] ^ needed for stage in STAGES if declared[stage] != (needed := needed_modules(stage))}
 
@@ -98,10 +118,16 @@ def wrong_deps(content: Mapping[str, Any]) -> dict[str, set[str]]:
 def wrong_params(content: Mapping[str, Any]) -> dict[str, set[str]]:
     """Stages whose params are not those that records and MLflow state, with the difference."""
     declared = {
-        stage: {key.replace("${item.model}", "{model}") for key in content["stages"][stage]["params"]}
+        stage: {
+            key.replace("${item.model}", "{model}")
+            for key in content["stages"][stage]["params"]
+            if isinstance(key, str)
+        }
         for stage in STAGES
+        if stage.removeprefix("study/") in USED_BY_STAGE
     }
-    return {stage: declared[stage] ^ used for stage in STAGES if declared[stage] != (used := set(USED_BY_STAGE[stage]))}
+    used = {stage: set(USED_BY_STAGE[stage.removeprefix("study/")]) for stage in declared}
+    return {stage: declared[stage] ^ used[stage] for stage in declared if declared[stage] != used[stage]}
 
 
 def test_a_stage_depends_on_exactly_the_modules_it_imports() -> None:
@@ -111,9 +137,10 @@ def test_a_stage_depends_on_exactly_the_modules_it_imports() -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_missing_and_a_needless_dep_are_noticed(stage: str) -> None:
     changed = copy.deepcopy(pipeline_file())
-    changed["stages"][stage]["deps"].remove(f"pipeline/{stage}.py")
+    module = f"pipeline/{stage.removeprefix('study/')}.py"
+    changed["stages"][stage]["deps"].remove(module)
     changed["stages"][stage]["deps"].append("pipeline/tracking.py")
-    assert wrong_deps(changed) == {stage: {f"pipeline/{stage}.py", "pipeline/tracking.py"}}
+    assert wrong_deps(changed) == {stage: {module, "pipeline/tracking.py"}}
 
 
 def test_a_figure_names_the_code_that_drew_it() -> None:
@@ -152,7 +179,7 @@ def test_the_declared_leaves_are_read_and_no_others(workspace: Path, monkeypatch
     def load_watched() -> Params:
         return Watched(load_params(), seen)  # type: ignore[return-value]
 
-    for module in (download, train, evaluate, render):
+    for module in (download, yardstick, train, evaluate, survey, render):
         monkeypatch.setattr(module, "load_params", load_watched)
 
     def check(stage: str, model: str | None = None) -> None:
@@ -169,12 +196,16 @@ def test_the_declared_leaves_are_read_and_no_others(workspace: Path, monkeypatch
         except InputError:
             assert source != "shapes"
     check("download")
+    yardstick.main()
+    check("yardstick")
     for model in MODELS:
         train.main(model)
         check("train", model)
     for model in MODELS:
         evaluate.main(model)
         check("evaluate", model)
+    survey.main("fc")
+    check("survey", "fc")
     render.main()
     check("render")
 
@@ -201,9 +232,9 @@ def test_modules_know_only_the_layers_below(module: str) -> None:
 
 
 def test_no_stage_imports_another() -> None:
-    for stage in STAGES:
-        others = {f"pipeline/{other}.py" for other in STAGES} - {f"pipeline/{stage}.py"}
-        assert not imported_modules(ROOT / f"pipeline/{stage}.py") & others
+    modules = {f"pipeline/{stage.removeprefix('study/')}.py" for stage in STAGES}
+    for module in modules:
+        assert not imported_modules(ROOT / module) & (modules - {module})
 
 
 def test_mlflow_is_known_to_its_three_modules_alone() -> None:

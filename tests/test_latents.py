@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.vae.distributions import DiagonalGaussian
-from pipeline.vae.latents import rate_parts
+from pipeline.vae.latents import linear_probe, mixture_latents, rate_parts
 from pipeline.vae.objective import rate
 
 
@@ -62,3 +62,28 @@ def test_the_block_size_changes_nothing(block: int) -> None:
     assert rate_parts(posteriors, noise, block).mutual_information == pytest.approx(
         rate_parts(posteriors, noise).mutual_information, rel=1e-10
     )
+
+
+def test_a_mixture_is_found_and_drawn_from() -> None:
+    """Two clouds in five dimensions: draws come from both, in no order, and never from between."""
+    rng = torch.Generator().manual_seed(0)
+    clouds = torch.randn(2000, 5, generator=rng) * 0.1 + 3 * torch.tensor([1.0, -1.0]).repeat(1000).unsqueeze(1)
+    drawn = mixture_latents(clouds, 1000, seed=0)
+    assert drawn.shape == (1000, 5)
+    assert drawn.dtype == torch.float32
+    above = (drawn[:, 0] > 0).double()
+    assert above.mean().item() == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(1000))
+    assert above[:500].mean().item() == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(500))
+    assert (drawn.abs() - 3).abs().max() < 1
+    assert torch.equal(drawn, mixture_latents(clouds, 1000, seed=0))
+    assert not torch.equal(drawn, mixture_latents(clouds, 1000, seed=1))
+
+
+def test_a_linear_probe_reads_what_is_linear_and_nothing_else() -> None:
+    rng = torch.Generator().manual_seed(0)
+    means = torch.randn(3000, 6, generator=rng)
+    labels = (means[:, 0] + means[:, 1] > 0).long()
+    assert linear_probe(means[:2000], labels[:2000], means[2000:], labels[2000:]).double().mean() > 0.97
+    noise = torch.randint(2, (3000,), generator=rng)
+    chance = linear_probe(means[:2000], noise[:2000], means[2000:], noise[2000:]).double().mean().item()
+    assert chance == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(1000))

@@ -174,6 +174,9 @@ def test_a_stage_uses_its_leaves_and_no_other() -> None:
         "evaluate.batch_size": 500,
         "evaluate.importance_samples": 64,
         "evaluate.importance_images": 2000,
+        "evaluate.draws": 3,
+        "evaluate.pairwise_images": 5000,
+        "evaluate.inception_weights": None,
     }
     assert used_parameters(params, "download") == {
         "seed": params.seed,

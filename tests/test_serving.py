@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel
 
 from pipeline import lineage, storage, store, tracking
-from pipeline.vae.evaluation import decode, posterior_means, prior_noise
+from pipeline.vae.generation import decode, posterior_means, prior_noise
 from pipeline.weights import load_trained
 from tests.conftest import enter
 

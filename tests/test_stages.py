@@ -18,7 +18,7 @@ from tests.conftest import TINY, all_runs, merged, run_stages, write_params
 
 FIGURES = {
     "fc_samples", "conv_samples", "interpolation", "latent_space",
-    "reconstructions", "training_curves", "rate_per_dimension",
+    "reconstructions", "training_curves", "rate_per_dimension", "latent_map", "neighbours",
 }  # fmt: skip
 
 
@@ -28,7 +28,7 @@ def client(finished: Path) -> MlflowClient:
 
 
 def test_every_figure_says_what_it_was_made_from(finished: Path) -> None:
-    assert {path.stem for path in (finished / storage.FIGURES).iterdir()} == FIGURES
+    assert {path.stem for path in (finished / storage.FIGURES).iterdir()} == FIGURES | {"yardstick"}
     weights = {model: lineage.md5(storage.weights_path(model)) for model in MODELS}
     for name in FIGURES:
         text = storage.load_figure_text(finished / storage.FIGURES / f"{name}.png")
@@ -41,7 +41,9 @@ def test_every_figure_says_what_it_was_made_from(finished: Path) -> None:
 
 def test_records_tell_inputs_outputs_and_parameters(finished: Path) -> None:
     records = {record.stage: record for record in load_records(finished / storage.RUNS)}
-    assert records.keys() == {"download", "train@fc", "train@conv", "evaluate@fc", "evaluate@conv", "render"}
+    assert records.keys() == {
+        *("download", "yardstick", "train@fc", "train@conv", "evaluate@fc", "evaluate@conv", "render"),
+    }
     for record in records.values():
         for path, hashes in record.outputs.items():
             assert hashes == {"md5": lineage.md5(Path(path)), "sha256": lineage.sha256(Path(path))}

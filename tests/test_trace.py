@@ -79,7 +79,7 @@ def test_a_copy_elsewhere_is_the_same_picture(finished: Path, tmp_path: Path) ->
 def test_all_is_a_line_for_each_file(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert traced("--all") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 7 + 4 + 2 + 2  # figures, curves, metrics, weights
+    assert len(lines) == 10 + 4 + 3 + 3  # figures, curves, metrics, weights
     assert all(line.startswith("ok ") for line in lines)
 
 
@@ -141,7 +141,8 @@ def test_absent_weights_are_only_said(copied: Path, capsys: pytest.CaptureFixtur
     shutil.rmtree("models")
     assert traced("--all") == 0
     assert capsys.readouterr().err.splitlines() == [
-        f"absent  {storage.weights_path(model)}: dvc pull or dvc repro brings it" for model in sorted(MODELS)
+        f"absent  {storage.weights_path(model)}: dvc pull or dvc repro brings it"
+        for model in sorted([*MODELS, "yardstick"])
     ]
 
 

@@ -1,15 +1,24 @@
-"""How do encoded pictures fill latent space? The rate, split into what a latent tells of its picture and the rest."""
+"""How do encoded pictures fill latent space? What they tell of their picture and its class, what lies between them."""
 
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 
 import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.mixture import GaussianMixture
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from pipeline.vae.distributions import DiagonalGaussian
+from pipeline.vae.images import generator
 from pipeline.vae.objective import rate
+
+MIXTURE_COMPONENTS = 10  # Ghosh et al. 2020, section 5
 
 
 @dataclass(frozen=True)
@@ -39,3 +48,25 @@ def rate_parts(posteriors: DiagonalGaussian, noise: Tensor, block: int = 500) ->
     log_own = -0.5 * (eps**2).sum(1) - log_std.sum(1)
     information = (log_own - log_aggregate).mean().item()
     return RateParts(information, rate(DiagonalGaussian(mean, log_std)).mean().item() - information)
+
+
+def mixture_latents(means: Tensor, count: int, seed: int) -> Tensor:
+    """`count` draws, [count, latent_dim], from a full-covariance Gaussian mixture fitted to posterior means [N, L].
+
+    Ex-post density estimation (Ghosh et al. 2020, section 4): what the decoder was shown instead of the prior.
+    """
+    mixture = GaussianMixture(MIXTURE_COMPONENTS, random_state=seed, reg_covar=1e-5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a hundred steps of EM are enough for samples
+        latents, _ = mixture.fit(means.numpy()).sample(count)
+    shuffled = torch.randperm(count, generator=generator(seed, "mixture"))  # they come sorted by component
+    return torch.from_numpy(latents).float()[shuffled]
+
+
+def linear_probe(means: Tensor, labels: Tensor, test_means: Tensor, test_labels: Tensor) -> Tensor:
+    """Which test pictures a linear classifier on posterior means [N, latent_dim] gets right: bool [number of them]."""
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        probe.fit(means.numpy(), labels.numpy())
+    return torch.from_numpy(probe.predict(test_means.numpy())) == test_labels

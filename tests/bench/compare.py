@@ -25,9 +25,9 @@ from pipeline.experiments import committed, forget_experiment, run_experiment
 from pipeline.params import MODELS, Model
 from pipeline.records import Record, record_path
 from pipeline.vae import figures
-from pipeline.vae.evaluation import decode, posterior_means, prior_noise
+from pipeline.vae.assignment import EPOCHS, assignment_losses, train_assignment
+from pipeline.vae.generation import decode, posterior_means, prior_noise
 from pipeline.weights import Trained, load_weights
-from tests.bench.assignment import EPOCHS, ConvolutionalVAE, FullyConnectedVAE, train_and_test
 from tests.bench.overhead import tracking_share
 
 COLUMNS = 10  # pictures in a row
@@ -53,7 +53,7 @@ def main() -> None:
         ours: dict[str, dict[str, Comparison]] = {}
         for likelihood in RECIPES:
             ours[likelihood] = {model: compare(likelihood, model, overrides, Path(folder)) for model in MODELS}
-        images, losses = assignment_losses(overrides, Path(folder))
+        images, losses = assignment_reached(overrides, Path(folder))
         shutil.rmtree(readme.COMPARISONS, ignore_errors=True)
         shutil.copytree(Path(folder, readme.COMPARISONS.name), readme.COMPARISONS)
         overhead = tracking_share(Path(folder, "images.safetensors"))
@@ -135,19 +135,17 @@ def drawn(ours: Mapping[str, Mapping[str, Comparison]], test: Tensor) -> Figure:
     return figures.rows_of_pictures(title, panels)
 
 
-def assignment_losses(overrides: list[str], folder: Path) -> tuple[Tensor, dict[str, float]]:
+def assignment_reached(overrides: list[str], folder: Path) -> tuple[Tensor, dict[str, float]]:
     """Test pictures, uint8 [N, 3, 32, 32], and the test loss of the assignment's networks by model."""
     revision = run_experiment("compare-data", overrides, ["download"])
     _get(storage.IMAGES, revision, folder / "images.safetensors")
     forget_experiment("compare-data")
     arrays, _ = storage.load_tensors(folder / "images.safetensors")
     splits = {split: torch.from_numpy(arrays[f"{split}_images"]) for split in ("train", "validation", "test")}
-    train = torch.cat([splits["train"], splits["validation"]]).float() / 255  # the assignment held none out
-    losses = {}
-    for model, network in (("fc", FullyConnectedVAE), ("conv", ConvolutionalVAE)):
-        torch.manual_seed(0)
-        losses[model] = train_and_test(network(), EPOCHS[model], train, splits["test"].float() / 255)
-    return splits["test"], losses
+    train = torch.cat([splits["train"], splits["validation"]])  # the assignment held none out
+    networks = {model: train_assignment(model, train, EPOCHS[model], seed=0) for model in MODELS}
+    losses = {model: assignment_losses(network, splits["test"], 0) for model, network in networks.items()}
+    return splits["test"], {model: values.mean().item() for model, values in losses.items()}
 
 
 def _get(path: Path, revision: str, target: Path) -> None:

@@ -1,0 +1,143 @@
+"""Does what the assignment said hold? A page of five claims, each with its measurements and a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from pipeline import lineage, storage
+from pipeline.command import plain_command
+from pipeline.markdown import table
+from pipeline.params import MODELS, PARAMS_FILE, Model, load_yaml
+from pipeline.records import Record
+from pipeline.vae import figures
+from pipeline.vae.claims import Claim, Thresholds, architectures, brightness, centre, recipe, smoothness
+
+STUDY = Path("study")
+PAGE, VERDICTS = storage.REPORTS / "README.md", storage.REPORTS / "claims.json"
+RADIUS, LUMINANCE = storage.FIGURES / "radius.png", storage.FIGURES / "luminance.png"
+TEMPLATE = lineage.PACKAGE / "templates/claims.md.j2"
+SEEDS = (0, 1, 2)
+FIGHTS = {  # conv against which cells, and what that makes equal
+    "fc": "at equal latent size, epochs and likelihood",
+    "fc-longer": "at equal multiply-adds spent (FC trains longer)",
+    "fc-narrow": "at equal parameters (FC with fewer hidden units)",
+}
+
+
+class Cells:
+    """Numbers of the study's cells, by their names in study/params.yaml, and which files they came from."""
+
+    def __init__(self) -> None:
+        self.read: dict[Path, Any] = {}
+
+    def ratios(self, key: str, above: str, below: str) -> list[float]:
+        """A metric of some cells over that of others, a value for each seed."""
+        return [self._metrics(f"{above}-{seed}")[key] / self._metrics(f"{below}-{seed}")[key] for seed in SEEDS]
+
+    def surveys(self, model: Model) -> list[dict[str, Any]]:
+        return [self._load(f"{model}-{seed}", f"{model}_survey.json") for seed in SEEDS]
+
+    def _metrics(self, cell: str) -> dict[str, float]:
+        model = "conv" if "conv" in cell else "fc"
+        metrics: dict[str, float] = self._load(cell, f"{model}.json")
+        return metrics
+
+    def _load(self, cell: str, name: str) -> Any:
+        path = STUDY / "cells" / cell / storage.METRICS / name
+        if path not in self.read:
+            self.read[path] = storage.load_json(path)
+        return self.read[path]
+
+
+def main() -> None:
+    limits: Thresholds = load_yaml(STUDY / PARAMS_FILE)["claims"]
+    cells = Cells()
+    claims = all_claims(cells, limits)
+    trainings = {
+        f"{model}-{seed}": Record.load(STUDY / "cells" / f"{model}-{seed}" / storage.RUNS / f"train@{model}.json")
+        for model in MODELS
+        for seed in SEEDS
+    }
+    first = trainings["fc-0"]
+    record = Record("claims", {f"claims.{key}": limit for key, limit in limits.items()}, first.data_name)
+    record.data_md5 = first.data_md5
+    record.weights_md5 = {cell: md5 for cell, training in trainings.items() for md5 in training.weights_md5.values()}
+
+    used = first.parameters
+    where = f"{first.data_name}, kl_weight {used['kl_weight']:g}, {used['train.epochs']} epochs, seeds 0, 1, 2"
+    text = lineage.figure_text(first.data_md5 or "", record.weights_md5, record.parameters)
+    surveys = {model: cells.surveys(model) for model in MODELS}
+    radii = {model: [survey["radius"] for survey in surveys[model]] for model in MODELS}
+    storage.save_figure(RADIUS, figures.quality_by_radius(f"Pictures by radius: {where}", radii), text)
+    walks = {model: [survey["luminance"] for survey in surveys[model]] for model in MODELS}
+    storage.save_figure(LUMINANCE, figures.luminance_walks(f"Luminance along walks: {where}", walks), text)
+
+    storage.save_json(VERDICTS, [as_json(claim) for claim in claims])
+    with storage.replacing(PAGE) as partial:
+        partial.write_text(page(claims, where), encoding="utf-8")
+    record.save(sorted(cells.read), [VERDICTS, PAGE, RADIUS, LUMINANCE])
+    for claim in claims:
+        print(f"{claim.number}. {claim.says} {claim.verdict.capitalize()}.")
+
+
+def all_claims(cells: Cells, limits: Thresholds) -> list[Claim]:
+    """The assignment's five claims with what the study measured."""
+    surveys = [survey for model in MODELS for survey in cells.surveys(model)]
+    key = "samples_frechet"
+    return [
+        architectures(
+            {fight: cells.ratios(key, "conv", cell) for cell, fight in FIGHTS.items()},
+            cells.ratios("reconstructions_frechet", "conv", "fc"),
+            limits,
+        ),
+        centre([survey["radius"] for survey in surveys], limits),
+        brightness([survey["luminance"] for survey in surveys], limits),
+        smoothness([survey["interpolation"] for survey in surveys], limits),
+        recipe({model: cells.ratios(key, model, f"assignment-{model}") for model in MODELS}, limits),
+    ]
+
+
+def as_json(claim: Claim) -> dict[str, Any]:
+    """A claim for programs."""
+    parts = [
+        {
+            "measure": part.measure,
+            "value": part.estimate.value,
+            "interval": [part.estimate.low, part.estimate.high],
+            "holds_if": part.holds_if,
+            "threshold": part.threshold,
+            "verdict": part.verdict,
+            "decides": part.decides,
+        }
+        for part in claim.parts
+    ]
+    return {"number": claim.number, "says": claim.says, "verdict": claim.verdict, "parts": parts}
+
+
+def page(claims: Sequence[Claim], where: str) -> str:
+    """reports/README.md."""
+    verdicts = table(["claim", "verdict"], [[f"{claim.number}. {claim.says}", claim.verdict] for claim in claims])
+    tables = {}
+    for claim in claims:
+        rows = [
+            [
+                part.measure if part.decides else f"*{part.measure}*",
+                f"{part.estimate.value:.3f}",
+                f"{part.estimate.low:.3f} to {part.estimate.high:.3f}",
+                f"{part.holds_if} {part.threshold:g}",
+                part.verdict,
+            ]
+            for part in claim.parts
+        ]
+        tables[claim.number] = table(["measure", "mean", "95% interval", "holds if", "so it"], rows)
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(where=where, verdicts=verdicts, claims=claims, tables=tables)
+
+
+if __name__ == "__main__":
+    plain_command(main)

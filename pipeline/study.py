@@ -1,0 +1,79 @@
+"""How does a study run the stages with other parameters? Each cell is a workspace of its own, below study/cells/."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline import assignment, evaluate, storage, survey, train
+from pipeline.command import run_command
+from pipeline.errors import InputError
+from pipeline.features import YARDSTICK
+from pipeline.params import MODELS, PARAMS_FILE, Model, load_yaml
+from pipeline.records import CELL_VARIABLE
+
+STUDY = Path("study")
+CELLS = STUDY / "cells"
+SHARED = (storage.IMAGES.parent, YARDSTICK.parent)  # what cells have in common: links to the checkout's own
+STAGES: Mapping[str, Callable[[Model], None]] = {
+    "train": train.main,
+    "evaluate": evaluate.main,
+    "survey": survey.main,
+    "assignment": assignment.main,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m pipeline.study", description=__doc__)
+    parser.add_argument("cell", help=f"one of those in {STUDY / PARAMS_FILE}")
+    parser.add_argument("stage", choices=STAGES)
+    arguments = parser.parse_args()
+    model = enter(arguments.cell)
+    STAGES[arguments.stage](model)
+
+
+def enter(name: str) -> Model:
+    """Make the folder of a cell the working directory, with its params.yaml and links to data; return its model."""
+    model, changes = cell(name)
+    content = load_yaml(PARAMS_FILE)
+    for key, value in changes.items():
+        *sections, leaf = key.split(".")
+        section = content
+        for part in sections:
+            section = section.setdefault(part, {})
+        section[leaf] = value
+    folder = CELLS / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with storage.replacing(folder / PARAMS_FILE) as partial:
+        partial.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    for shared in SHARED:
+        link = folder / shared
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.is_symlink():
+            link.symlink_to(os.path.relpath(shared, link.parent), target_is_directory=True)
+    os.environ[CELL_VARIABLE] = name
+    os.chdir(folder)
+    return model
+
+
+def cell(name: str) -> tuple[Model, dict[str, Any]]:
+    """The model of a cell and the parameters, by dotted key, that differ from params.yaml."""
+    path = STUDY / PARAMS_FILE
+    content = load_yaml(path)
+    cells = content.get("cells", {}) | content.get("assignments", {})
+    if name not in cells:
+        raise InputError(f"{path}: found no cell {name}, expected one of {', '.join(cells)}")
+    if cells[name].get("model") not in MODELS:
+        raise InputError(
+            f"{path}: cells.{name}.model: found {cells[name].get('model')!r}, expected one of {', '.join(MODELS)}"
+        )
+    return cells[name]["model"], content.get("common", {}) | cells[name].get("set", {})
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,98 @@
+"""What does the assignment's own recipe reach on the same pictures? Its networks and loop, written anew.
+
+Adam at a constant 1e-3, batches of 128, ReLU, sigmoid then binary cross-entropy plus KL, no validation split, no flips:
+10 epochs fully connected, 5 convolutional.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.vae.images import batches, to_float, to_uint8
+
+LATENT_DIM = 128
+EPOCHS = {"fc": 10, "conv": 5}
+BATCH_SIZE, LEARNING_RATE = 128, 1e-3
+
+Output = tuple[Tensor, Tensor, Tensor]  # reconstructions [B, 3, 32, 32], posterior means and log variances [B, 128]
+
+
+class AssignmentVAE(nn.Module):
+    """The assignment's VAE, "fc" or "conv"."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__()
+        if model == "fc":
+            self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(3072, 768), nn.ReLU())
+            self.decoder = nn.Sequential(
+                *(nn.Linear(LATENT_DIM, 768), nn.ReLU(), nn.Linear(768, 3072), nn.Sigmoid()),
+                nn.Unflatten(1, (3, 32, 32)),
+            )
+        else:
+            self.encoder = nn.Sequential(
+                *(nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.ReLU()),
+                *(nn.Conv2d(64, 128, 3, 2, 1), nn.ReLU(), nn.Flatten()),
+            )
+            self.decoder = nn.Sequential(
+                *(nn.Linear(LATENT_DIM, 128 * 4 * 4), nn.ReLU(), nn.Unflatten(1, (128, 4, 4))),
+                *(nn.ConvTranspose2d(128, 64, 3, 2, 1, 1), nn.ReLU()),
+                *(nn.ConvTranspose2d(64, 32, 3, 2, 1, 1), nn.ReLU()),
+                *(nn.ConvTranspose2d(32, 3, 3, 2, 1, 1), nn.Sigmoid()),
+            )
+        width = 768 if model == "fc" else 128 * 4 * 4
+        self.mean, self.log_var = nn.Linear(width, LATENT_DIM), nn.Linear(width, LATENT_DIM)
+
+    def forward(self, images: Tensor) -> Output:
+        hidden = self.encoder(images)
+        mean, log_var = self.mean(hidden), self.log_var(hidden)
+        latents = mean + torch.randn_like(mean) * torch.exp(0.5 * log_var)
+        return self.decoder(latents), mean, log_var
+
+
+def assignment_loss(output: Output, images: Tensor) -> Tensor:
+    """Binary cross-entropy + KL, nats, summed over the batch."""
+    reconstructions, mean, log_var = output
+    cross_entropy = F.binary_cross_entropy(reconstructions, images, reduction="sum")
+    return cross_entropy - 0.5 * torch.sum(1 + log_var - mean.pow(2) - log_var.exp())
+
+
+def train_assignment(
+    model: str, images: Tensor, epochs: int, seed: int, on_epoch: Callable[[int], object] = lambda epoch: None
+) -> AssignmentVAE:
+    """A network trained on uint8 images [N, 3, 32, 32]; the global random state, which it used, stays as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = AssignmentVAE(model).to(images.device)
+        optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
+        for epoch in range(1, epochs + 1):
+            for indices in torch.randperm(len(images)).split(BATCH_SIZE):
+                batch = to_float(images[indices.to(images.device)])
+                optimizer.zero_grad()
+                assignment_loss(network(batch), batch).backward()
+                optimizer.step()
+            on_epoch(epoch)
+    return network.eval()
+
+
+@torch.no_grad()
+def assignment_losses(network: AssignmentVAE, images: Tensor, seed: int) -> Tensor:
+    """assignment_loss of each uint8 image [N, 3, 32, 32], one posterior draw each, nats, float64 [N]."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        losses = []
+        for batch in batches(images, 500):
+            decoded, mean, log_var = network(batch)
+            cross_entropy = F.binary_cross_entropy(decoded, batch, reduction="none").flatten(1).sum(1)
+            losses.append((cross_entropy - 0.5 * (1 + log_var - mean.pow(2) - log_var.exp()).sum(1)).cpu().double())
+    return torch.cat(losses)
+
+
+@torch.no_grad()
+def decode_assignment(network: AssignmentVAE, latents: Tensor) -> Tensor:
+    """Pictures of latents [N, 128], uint8 [N, 3, 32, 32] on the CPU."""
+    device = network.mean.weight.device
+    return torch.cat([to_uint8(network.decoder(part.to(device))).cpu() for part in latents.split(500)])

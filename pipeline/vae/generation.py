@@ -1,0 +1,60 @@
+"""Which pictures does a VAE make? Latents from the prior, between and along, and what is decoded of them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pipeline.vae.images import batches, generator, to_uint8
+from pipeline.vae.networks import VAE
+
+
+@torch.no_grad()
+def decode(vae: VAE, latents: Tensor, batch_size: int = 500) -> Tensor:
+    """Expected pictures of latents [N, latent_dim], uint8 [N, 3, 32, 32] on the CPU."""
+    vae.eval()
+    device = next(vae.parameters()).device
+    return torch.cat([to_uint8(vae.decode(part.to(device)).mean).cpu() for part in latents.split(batch_size)])
+
+
+@torch.no_grad()
+def posterior_means(vae: VAE, images: Tensor, batch_size: int = 500) -> Tensor:
+    """Posterior means of uint8 images [N, 3, 32, 32], float32 [N, latent_dim] on the CPU."""
+    vae.eval()
+    return torch.cat([vae.encode(batch).mean.cpu() for batch in batches(images, batch_size)])
+
+
+def prior_noise(vae: VAE, count: int, seed: int) -> Tensor:
+    """`count` draws from the prior N(0, I), [count, latent_dim]; the first ones are the same for every count."""
+    rng = generator(seed, "prior samples")
+    return torch.stack([torch.randn(vae.architecture.latent_dim, generator=rng) for _ in range(count)])
+
+
+def interpolate(start: Tensor, end: Tensor, steps: int) -> Tensor:
+    """Latents on straight lines from start to end, both [R, latent_dim], ends included: [R, steps, latent_dim]."""
+    share = torch.linspace(0, 1, steps).view(1, -1, 1)
+    return start.unsqueeze(1) * (1 - share) + end.unsqueeze(1) * share
+
+
+def along(means: Tensor, direction: Tensor, steps: int, deviations: float = 3.0) -> Tensor:
+    """From -deviations to +deviations of posterior means [N, latent_dim] through their mean: [steps, latent_dim].
+
+    `direction` is a unit vector, [latent_dim].
+    """
+    center = means.mean(0)
+    offsets = torch.linspace(-deviations, deviations, steps) * ((means - center) @ direction).std()
+    return center + offsets.unsqueeze(1) * direction
+
+
+def principal_directions(means: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Unit directions [count, latent_dim] in which posterior means [N, latent_dim] vary most; shares of variance."""
+    _, singular, axes = torch.linalg.svd(means - means.mean(0), full_matrices=False)  # axes [latent_dim, latent_dim]
+    # The sign of a singular vector is arbitrary: the largest component is made positive.
+    axes = axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()
+    return axes[:count], (singular**2 / (singular**2).sum())[:count]
+
+
+def midpoints(means: Tensor, draw: int, seed: int) -> Tensor:
+    """Halfway between each of the posterior means [N, latent_dim] and another one; other pairs in each draw."""
+    order = torch.randperm(len(means), generator=generator(seed, f"interpolation pairs {draw}"))
+    return (means[order] + means[order.roll(1)]) / 2

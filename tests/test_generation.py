@@ -1,0 +1,48 @@
+"""Do latents come from where their names say?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from pipeline.vae.generation import along, interpolate, midpoints, principal_directions, prior_noise
+from pipeline.vae.networks import VAE
+
+
+def test_interpolation_begins_and_ends_at_its_ends() -> None:
+    start, end = torch.zeros(2, 3), torch.tensor([[1.0, 2, 3], [4, 5, 6]])
+    lines = interpolate(start, end, 5)
+    assert lines.shape == (2, 5, 3)
+    assert torch.equal(lines[:, 0], start)
+    assert torch.equal(lines[:, -1], end)
+    torch.testing.assert_close(lines[:, 2], end / 2)
+
+
+def test_principal_directions_are_those_of_most_variance() -> None:
+    rng = torch.Generator().manual_seed(0)
+    means = torch.randn(5000, 3, generator=rng) * torch.tensor([0.1, 3.0, 1.0]) + 7
+    directions, shares = principal_directions(means, 2)
+    torch.testing.assert_close(directions[0], torch.tensor([0.0, 1.0, 0.0]), atol=0.02, rtol=0)
+    assert shares[0].item() == pytest.approx(9 / 10.01, abs=0.02)
+
+
+def test_a_walk_along_a_direction_goes_through_the_centre() -> None:
+    means = torch.randn(5000, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([0.1, 3.0, 1.0]) + 7
+    walk = along(means, torch.tensor([0.0, 1.0, 0.0]), 7)
+    assert walk.shape == (7, 3)
+    torch.testing.assert_close(walk[3], means.mean(0))
+    torch.testing.assert_close(walk[-1] - means.mean(0), torch.tensor([0.0, 9.0, 0.0]), atol=0.3, rtol=0.05)
+
+
+def test_first_prior_draws_do_not_depend_on_how_many_follow(tiny_vae: Callable[..., VAE]) -> None:
+    assert torch.equal(prior_noise(tiny_vae(), 10, 0)[:3], prior_noise(tiny_vae(), 3, 0))
+
+
+def test_midpoints_lie_between_two_pictures_and_use_each_twice() -> None:
+    means = torch.eye(6)
+    middles = midpoints(means, 0, seed=0)
+    assert torch.equal(middles.sum(0), torch.ones(6))
+    assert sorted(middles.flatten().tolist()) == [0.0] * 24 + [0.5] * 12
+    assert not torch.equal(middles, midpoints(means, 1, seed=0))
