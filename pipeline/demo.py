@@ -5,15 +5,17 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from pipeline import storage, tracking
+from pipeline import readme, storage, tracking
 from pipeline.command import plain_command
 from pipeline.experiments import export_results, forget_experiment, run_experiment
 from pipeline.params import MODELS
+from pipeline.records import Record, beside
 
 DEMO = Path("demo")
+DATA_NAME = "shapes"
 OVERRIDES = (
     "data.source=shapes",
-    "data.name=shapes",
+    f"data.name={DATA_NAME}",
     "data.path=null",
     "data.url=null",
     "data.validation=1000",
@@ -27,6 +29,7 @@ def main() -> None:
     shutil.rmtree(DEMO, ignore_errors=True)
     export_results(revision, DEMO, reports=".")
     forget_experiment("demo")
+    remove_other_results(DEMO)
     tracking.sync(DEMO / storage.RUNS.name)
 
     print(f"\nFigures: {DEMO / storage.FIGURES.name}/")
@@ -40,6 +43,17 @@ def main() -> None:
         f"The run behind a picture: .venv/bin/python -m pipeline.trace {DEMO / storage.FIGURES.name}/conv_samples.png"
     )
     print("Compare the runs in MLflow: make ui")
+
+
+def remove_other_results(root: Path) -> None:
+    """Remove from a copy of reports/ what the demo did not make: the published study, comparisons and yardstick."""
+    shutil.rmtree(root / readme.COMPARISONS.name, ignore_errors=True)
+    for path in (root / storage.RUNS.name).glob("*.json"):
+        record = Record.load(path)
+        if record.data_name != DATA_NAME:
+            path.unlink()
+            for output in record.outputs:
+                beside(path.parent, Path(output)).unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

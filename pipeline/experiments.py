@@ -69,6 +69,13 @@ def export_results(revision: str, root: Path, reports: str = "reports") -> None:
     (root / "dvc.lock").write_bytes(committed(revision, "dvc.lock"))
 
 
+def export_study(revision: str, root: Path) -> None:
+    """Write the reports of the study's cells and its dvc.lock as they are at `revision` below `root`, if any."""
+    if lock := committed(revision, "study/dvc.lock"):
+        export(revision, PurePosixPath("study/cells"), root / "study/cells")
+        (root / "study/dvc.lock").write_bytes(lock)
+
+
 def require_history() -> None:
     """InputError unless git has a commit of this pipeline, as in a clone."""
     try:

@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline import lineage, storage, store
 from pipeline.errors import InputError
-from pipeline.experiments import committed, export_results
+from pipeline.experiments import committed, export_results, export_study
 from pipeline.records import Record, beside, load_records, locked_beside, record_folders
 
 
@@ -200,13 +200,14 @@ def _weights_in(text: dict[str, str]) -> dict[str, str]:
 def _shelves(content: str) -> Iterator[Shelf]:
     """The records here, then those at the commits, of experiments too, that brought a text or removed it."""
     yield from shelves_here()
-    search = ["git", "log", "--all", "--format=%H", "-S", content, "--", storage.REPORTS.as_posix()]
+    search = ["git", "log", "--all", "--format=%H", "-S", content, "--", storage.REPORTS.as_posix(), "study/cells"]
     found = subprocess.run(search, capture_output=True, text=True, check=False)
     for commit in found.stdout.split():
         if not committed(commit, storage.RUNS.as_posix()):
             continue
         with tempfile.TemporaryDirectory() as copy:
             export_results(commit, Path(copy))
+            export_study(commit, Path(copy))
             for folder in record_folders(Path(copy)):
                 try:
                     yield _shelf(folder, f"{folder.relative_to(copy).as_posix()} at commit {commit[:10]}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline import readme, storage, tracking
 from pipeline.command import run_command
 from pipeline.errors import InputError
-from pipeline.experiments import export_results, forget_experiment, require_history, run_experiment
+from pipeline.experiments import export_results, export_study, forget_experiment, require_history, run_experiment
 
 
 def main() -> None:
@@ -19,7 +19,7 @@ def main() -> None:
 
 
 def publish(overrides: list[str]) -> None:
-    """Run, take over reports/, dvc.lock and models/, fill in README's tables and commit."""
+    """Run the pipeline and the study, take over their reports, locks and models, fill in README's tables and commit."""
     require_history()
     changed = _git("status", "--porcelain", "--untracked-files=no").splitlines()
     if changed:
@@ -27,12 +27,13 @@ def publish(overrides: list[str]) -> None:
     _git("var", "GIT_COMMITTER_IDENT")  # fails before the long work where it would fail after it
     readme.require_known_tables(readme.README.read_text(encoding="utf-8"))
     commit = _git("rev-parse", "--short", "HEAD").strip()
-    revision = run_experiment("publish", overrides)
+    revision = run_experiment("publish", overrides, ["--all-pipelines"])
     export_results(revision, Path())
+    export_study(revision, Path())
     subprocess.run(["dvc", "checkout", "--quiet", "--force"], check=True)
     tracking.sync()
     readme.main()
-    _git("add", "dvc.lock", "README.md", storage.REPORTS.as_posix())
+    _git("add", "dvc.lock", "README.md", storage.REPORTS.as_posix(), "study")
     if _git("status", "--porcelain", "--untracked-files=no"):
         _git("commit", "--quiet", "--message", f"Publish the results of {commit}: {' '.join(overrides)}".rstrip(": "))
     forget_experiment("publish")

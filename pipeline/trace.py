@@ -20,7 +20,7 @@ from pipeline.records import load_records
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline.trace", description=__doc__)
     parser.add_argument("paths", nargs="*", type=Path, help="pictures, weights, metrics or curves")
-    parser.add_argument("--all", action="store_true", help="everything under reports/ and models/, a line each")
+    parser.add_argument("--all", action="store_true", help="everything under reports/, models/ and study/, a line each")
     parser.add_argument("--json", action="store_true", help="for programs")
     options = parser.parse_args(arguments)
     if options.all == bool(options.paths):
@@ -44,8 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def results_here() -> list[Path]:
-    """Every file under reports/ and models/ but the records themselves, and all that the records list there."""
-    found = {path for path in storage.REPORTS.rglob("*") if path.is_file() and path.parent.name != storage.RUNS.name}
+    """Every file under reports/ and models/ but the records themselves, and all that the records list there.
+
+    Of the study's cells as well.
+    """
+    places = [storage.REPORTS, *Path("study/cells").glob(f"*/{storage.REPORTS}")]
+    files = (path for place in places for path in place.rglob("*") if path.is_file())
+    found = {path for path in files if path.parent.name != storage.RUNS.name}
     found |= set(Path("models").glob("*/*.safetensors"))
     found |= {Path(path) for record in load_records(storage.RUNS) for path in record.outputs}
     return sorted(found - {storage.IMAGES})

@@ -52,9 +52,10 @@ def rate_parts(posteriors: DiagonalGaussian, noise: Tensor, block: int = 500) ->
 
 
 def mixture_latents(means: Tensor, count: int, seed: int) -> Tensor:
-    """`count` draws, [count, latent_dim], from a full-covariance Gaussian mixture fitted to posterior means [N, L].
+    """`count` draws, [count, latent_dim], from a full-covariance Gaussian mixture of posterior means [N, latent_dim].
 
-    Of the first MIXTURE_IMAGES. Ex-post density estimation (Ghosh et al. 2020, section 4): what the decoder was shown instead of the prior.
+    Fitted to the first MIXTURE_IMAGES of them. Ex-post density estimation (Ghosh et al. 2020, section 4): it draws
+    where encoded pictures are, which need not be where the prior does.
     """
     mixture = GaussianMixture(MIXTURE_COMPONENTS, random_state=seed, reg_covar=1e-5)
     with warnings.catch_warnings():
