@@ -21,11 +21,16 @@ PAGE, VERDICTS = storage.REPORTS / "README.md", storage.REPORTS / "claims.json"
 RADIUS, LUMINANCE = storage.FIGURES / "radius.png", storage.FIGURES / "luminance.png"
 TEMPLATE = lineage.PACKAGE / "templates/claims.md.j2"
 SEEDS = (0, 1, 2)
+SHOWN = [(model, seed) for model in MODELS for seed in SEEDS]  # trainings whose latent space was surveyed
 FIGHTS = {  # conv against which cells, and what that makes equal
     "fc": "at equal latent size, epochs and likelihood",
     "fc-longer": "at equal multiply-adds spent (FC trains longer)",
     "fc-narrow": "at equal parameters (FC with fewer hidden units)",
 }
+
+
+def cell_folder(cell: str) -> Path:
+    return STUDY / "cells" / cell
 
 
 class Cells:
@@ -47,7 +52,7 @@ class Cells:
         return metrics
 
     def _load(self, cell: str, name: str) -> Any:
-        path = STUDY / "cells" / cell / storage.METRICS / name
+        path = cell_folder(cell) / storage.METRICS / name
         if path not in self.read:
             self.read[path] = storage.load_json(path)
         return self.read[path]
@@ -57,19 +62,14 @@ def main() -> None:
     limits: Thresholds = load_yaml(STUDY / PARAMS_FILE)["claims"]
     cells = Cells()
     claims = all_claims(cells, limits)
-    trainings = {
-        f"{model}-{seed}": Record.load(STUDY / "cells" / f"{model}-{seed}" / storage.RUNS / f"train@{model}.json")
-        for model in MODELS
-        for seed in SEEDS
-    }
-    first = trainings["fc-0"]
-    record = Record("claims", {f"claims.{key}": limit for key, limit in limits.items()}, first.data_name)
-    record.data_md5 = first.data_md5
-    record.weights_md5 = {cell: md5 for cell, training in trainings.items() for md5 in training.weights_md5.values()}
+    weights = {f"{model}-{seed}": cell_folder(f"{model}-{seed}") / storage.weights_path(model) for model, seed in SHOWN}
+    _, header = storage.load_tensors(weights["fc-0"], ())
+    data, used = header["data"], header["parameters"]
+    record = Record("claims", {f"claims.{key}": limit for key, limit in limits.items()}, data["name"], data["md5"])
+    record.weights_md5 = {cell: lineage.md5(path) for cell, path in weights.items()}
 
-    used = first.parameters
-    where = f"{first.data_name}, kl_weight {used['kl_weight']:g}, {used['train.epochs']} epochs, seeds 0, 1, 2"
-    text = lineage.figure_text(first.data_md5 or "", record.weights_md5, record.parameters)
+    where = f"{data['name']}, kl_weight {used['kl_weight']:g}, {used['train.epochs']} epochs, seeds 0, 1, 2"
+    text = lineage.figure_text(data["md5"], record.weights_md5, record.parameters, lineage.drawing_code("claims"))
     surveys = {model: cells.surveys(model) for model in MODELS}
     radii = {model: [survey["radius"] for survey in surveys[model]] for model in MODELS}
     storage.save_figure(RADIUS, figures.quality_by_radius(f"Pictures by radius: {where}", radii), text)
@@ -79,7 +79,7 @@ def main() -> None:
     storage.save_json(VERDICTS, [as_json(claim) for claim in claims])
     with storage.replacing(PAGE) as partial:
         partial.write_text(page(claims, where), encoding="utf-8")
-    record.save(sorted(cells.read), [VERDICTS, PAGE, RADIUS, LUMINANCE])
+    record.save([*sorted(cells.read), *weights.values()], [VERDICTS, PAGE, RADIUS, LUMINANCE])
     for claim in claims:
         print(f"{claim.number}. {claim.says} {claim.verdict.capitalize()}.")
 

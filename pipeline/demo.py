@@ -52,8 +52,9 @@ def remove_other_results(root: Path) -> None:
         record = Record.load(path)
         if record.data_name != DATA_NAME:
             path.unlink()
-            for output in record.outputs:
-                beside(path.parent, Path(output)).unlink(missing_ok=True)
+            for output in map(Path, record.outputs):
+                if output.is_relative_to(storage.REPORTS):
+                    beside(path.parent, output).unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

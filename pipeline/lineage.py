@@ -13,21 +13,48 @@ from typing import Any
 import yaml
 
 PACKAGE = Path(__file__).parent
-# What a figure depends on: the modules among render's deps in dvc.yaml.
-DRAWING = (
-    "features",
-    "hardware",
-    "render",
-    "storage",
-    "vae/classifier",
-    "vae/distributions",
-    "vae/figures",
-    "vae/generation",
-    "vae/geometry",
-    "vae/images",
-    "vae/networks",
-    "weights",
-)
+# What a stage's figures depend on: the modules among its deps.
+DRAWING: Mapping[str, tuple[str, ...]] = {
+    "render": (
+        "features",
+        "hardware",
+        "render",
+        "storage",
+        "vae/classifier",
+        "vae/distributions",
+        "vae/figures",
+        "vae/generation",
+        "vae/geometry",
+        "vae/images",
+        "vae/networks",
+        "weights",
+    ),
+    "yardstick": (
+        "features",
+        "hardware",
+        "storage",
+        "vae/calibration",
+        "vae/classifier",
+        "vae/distances",
+        "vae/estimates",
+        "vae/figures",
+        "vae/images",
+        "yardstick",
+    ),
+    "claims": (
+        "claims",
+        "markdown",
+        "storage",
+        "vae/claims",
+        "vae/distributions",
+        "vae/estimates",
+        "vae/figures",
+        "vae/generation",
+        "vae/geometry",
+        "vae/images",
+        "vae/networks",
+    ),
+}
 
 
 def main_checkout() -> Path:
@@ -57,18 +84,20 @@ def code_hash(modules: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def drawing_code() -> str:
-    """Hash of the code that draws figures."""
-    return code_hash(PACKAGE / f"{module}.py" for module in DRAWING)
+def drawing_code(stage: str) -> str:
+    """Hash of the code behind a stage's figures."""
+    return code_hash(PACKAGE / f"{module}.py" for module in DRAWING[stage])
 
 
-def figure_text(data_md5: str, weights_md5: Mapping[str, str], parameters: Mapping[str, Any]) -> dict[str, str]:
+def figure_text(
+    data_md5: str, weights_md5: Mapping[str, str], parameters: Mapping[str, Any], code: str
+) -> dict[str, str]:
     """PNG text chunks: only what is the same for the same result, so no run, time, host or commit."""
     return {
         "data.md5": data_md5,
         **{f"{model}.weights.md5": md5 for model, md5 in weights_md5.items()},
         "parameters": json.dumps(parameters, sort_keys=True),
-        "code.sha256": drawing_code(),
+        "code.sha256": code,
     }
 
 

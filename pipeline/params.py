@@ -116,11 +116,19 @@ class Evaluate(Section):
 
 
 class Survey(Section):
-    radii: Annotated[int, Field(ge=3)]
+    radii: Annotated[int, Field(ge=5)]
     directions: Annotated[int, Field(ge=10)]
     diagonals: PositiveInt
     pairs: Annotated[int, Field(ge=2)]
     steps: Annotated[int, Field(ge=3)]
+
+    @model_validator(mode="after")
+    def shell_and_half_of_it_are_among_the_radii(self) -> Self:
+        if self.radii % 4 != 1:
+            raise ValueError(
+                f"radii: found {self.radii}, expected 5, 9, 13 or so on: the typical shell is in the middle"
+            )
+        return self
 
 
 class Render(Section):

@@ -123,6 +123,16 @@ def yardstick(root: Path) -> str:
     )
 
 
+def claims(root: Path) -> str:
+    """What the assignment said and whether it holds."""
+    rows = []
+    for claim in storage.load_json(root / storage.REPORTS / "claims.json"):
+        low, high = claim["parts"][0]["interval"]
+        measure = f"{claim['parts'][0]['measure']}: {claim['parts'][0]['value']:.2f} ({low:.2f} to {high:.2f})"
+        rows.append([f"{claim['number']}. {claim['says']}", measure, claim["verdict"]])
+    return table(["the assignment said", "the study measured, among others", "which"], rows)
+
+
 def likelihoods(root: Path) -> str:
     """Reconstructions and prior samples under both likelihoods, and how each was trained."""
     content = storage.load_json(root / COMPARISONS / "numbers.json")
@@ -167,6 +177,7 @@ TABLES: Mapping[str, Callable[[Path], str]] = {
     "results": results,
     "distances": distances,
     "yardstick": yardstick,
+    "claims": claims,
     "likelihoods": likelihoods,
     "assignment": assignment,
     "tracking": tracking,

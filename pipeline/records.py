@@ -20,6 +20,7 @@ from pipeline.params import PARAMS_FILE, Model
 
 VERSIONS = ("torch", "torchvision", "numpy", "dvc", "mlflow")
 CELL_VARIABLE = "STUDY_CELL"  # names the cell of the study that a stage runs for
+STUDY_SUFFIX = "/study"  # of the MLflow experiments that have the study's runs
 
 UNKNOWN: Mapping[str, Any] = {
     "commit": None,
@@ -73,7 +74,7 @@ class Record:
     @property
     def mlflow_experiment(self) -> str:
         """The MLflow experiment that its training belongs to."""
-        return f"{self.data_name}/study" if self.cell else self.data_name
+        return f"{self.data_name}{STUDY_SUFFIX}" if self.cell else self.data_name
 
     @property
     def ended(self) -> str:

@@ -57,11 +57,11 @@ def main() -> None:
     rates = {model: columns["rate"] for model, columns in dimensions.items()}
     drawn["rate_per_dimension"] = figures.rate_per_dimension(f"Rate of each latent dimension, {both}", rates)
 
-    paths = []
+    paths, code = [], lineage.drawing_code("render")
     for name, figure in drawn.items():
         shown = [trained for trained in models if name == f"{trained.model}_samples"] or models
         weights_md5 = {str(trained.model): trained.md5 for trained in shown}
-        text = lineage.figure_text(record.data_md5 or "", weights_md5, record.parameters)
+        text = lineage.figure_text(record.data_md5 or "", weights_md5, record.parameters, code)
         paths.append(storage.FIGURES / f"{name}.png")
         storage.save_figure(paths[-1], figure, text)
     curve_files = [storage.CURVES / f"{model}{kind}.csv" for model in MODELS for kind in ("", "_dimensions")]

@@ -20,7 +20,7 @@ from pipeline.weights import load_weights
 
 Array = np.ndarray[Any, Any]
 
-PACKAGES = ("numpy", "pydantic", "pyyaml", "safetensors", "torch", "torchmetrics", "torchvision")
+PACKAGES = ("numpy", "pydantic", "pyyaml", "safetensors", "torch")
 TASKS = {
     "reconstruct": "pictures, uint8 [N, 3, 32, 32], in; pictures out",
     "encode": "pictures in; posterior means, float32 [N, latent_dim], out",

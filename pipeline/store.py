@@ -21,6 +21,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from pipeline import lineage
+from pipeline.records import STUDY_SUFFIX
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
@@ -127,8 +128,12 @@ def stored_runs() -> list[StoredRun]:
 
 
 def newest_runs(client: MlflowClient) -> list[Run]:
-    """The newest complete run of each model, in the experiment of the newest run of all."""
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    """The newest complete run of each model, in the experiment of the newest run of all; the study's do not count."""
+    experiments = [
+        experiment.experiment_id
+        for experiment in client.search_experiments()
+        if not experiment.name.endswith(STUDY_SUFFIX)
+    ]
     complete, newest_first = f"tags.`{WEIGHTS_TAG}` LIKE '%'", ["start_time DESC"]
     first = client.search_runs(experiments, complete, order_by=newest_first, max_results=1)
     newest: dict[str, Run] = {}

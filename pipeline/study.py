@@ -65,14 +65,16 @@ def cell(name: str) -> tuple[Model, dict[str, Any]]:
     """The model of a cell and the parameters, by dotted key, that differ from params.yaml."""
     path = STUDY / PARAMS_FILE
     content = load_yaml(path)
-    cells = content.get("cells", {}) | content.get("assignments", {})
+    cells, assignments = content.get("cells", {}), content.get("assignments", {})
+    common = content.get("common", {}) if name in cells else {}
+    cells |= assignments
     if name not in cells:
         raise InputError(f"{path}: found no cell {name}, expected one of {', '.join(cells)}")
     if cells[name].get("model") not in MODELS:
         raise InputError(
             f"{path}: cells.{name}.model: found {cells[name].get('model')!r}, expected one of {', '.join(MODELS)}"
         )
-    return cells[name]["model"], content.get("common", {}) | cells[name].get("set", {})
+    return cells[name]["model"], common | cells[name].get("set", {})
 
 
 if __name__ == "__main__":

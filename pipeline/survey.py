@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pipeline import lineage, storage, tracking
 from pipeline.command import model_command
+from pipeline.errors import InputError
 from pipeline.features import YARDSTICK, load_yardstick
 from pipeline.hardware import prepare
 from pipeline.params import Model, Survey, load_params, used_parameters
@@ -97,8 +98,11 @@ def between_pictures(vae: VAE, yardstick: Classifier, means: Tensor, settings: S
     """
     count = min(settings.pairs, len(means) // 2)
     start, end = means[:count], means[count : 2 * count]
-    shape = (count, settings.steps)
-    ends = decode(vae, torch.cat([start, end]))
+    apart = (_features(vae, yardstick, start) - _features(vae, yardstick, end)).norm(dim=1) > 0
+    if apart.sum() < 2:
+        raise InputError("test pictures decode to equal pictures, expected some that differ: the posterior collapsed")
+    start, end = start[apart], end[apart]
+    shape = (len(start), settings.steps)
 
     def decoded(latents: Tensor) -> Tensor:
         return decode(vae, latents.flatten(0, 1)).view(*shape, CHANNELS, SIDE, SIDE)
@@ -109,13 +113,17 @@ def between_pictures(vae: VAE, yardstick: Classifier, means: Tensor, settings: S
     paths = {
         "linear": decoded(interpolate(start, end, settings.steps)),
         "spherical": decoded(spherical(start, end, settings.steps)),
-        "pixels": crossfade(ends[:count], ends[count:], settings.steps),
+        "pixels": crossfade(decode(vae, start), decode(vae, end), settings.steps),
     }
     steps = {name: largest_steps(pictures, featurize) for name, pictures in paths.items()}
     found = {name: over_pictures(values, seed=0) for name, values in steps.items()}
     for name in ("linear", "spherical"):
         found[f"{name}_over_pixels"] = over_pictures(steps[name] / steps["pixels"], seed=0)
     return {name: _with_interval(estimate) for name, estimate in found.items()}
+
+
+def _features(vae: VAE, yardstick: Classifier, latents: Tensor) -> Tensor:
+    return features_of(yardstick, decode(vae, latents))
 
 
 def _with_interval(estimate: Estimate) -> dict[str, float]:

@@ -88,7 +88,12 @@ def chart_view(epochs: Mapping[str, int]) -> dict[str, Any]:
         ],
         "isAccordionReordered": True,
         "searchFilter": f"attributes.run_id IN ({', '.join(repr(run_id) for run_id in epochs)})",
-        "selectedColumns": ["params.`model`", "params.`kl_weight`", "metrics.`test/elbo`", "metrics.`test/psnr`"],
+        "selectedColumns": [
+            "params.`model`",
+            "params.`kl_weight`",
+            "metrics.`test/elbo`",
+            "metrics.`test/samples_frechet`",
+        ],
     }
 
 

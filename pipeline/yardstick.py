@@ -10,12 +10,13 @@ from tqdm import tqdm
 
 from pipeline import lineage, storage
 from pipeline.command import plain_command
+from pipeline.errors import InputError
 from pipeline.features import YARDSTICK, load_yardstick, save_yardstick
 from pipeline.hardware import prepare
 from pipeline.params import load_params, used_parameters
 from pipeline.records import Record
 from pipeline.vae import figures
-from pipeline.vae.calibration import Rung, rungs
+from pipeline.vae.calibration import LADDERS, Rung, rungs
 from pipeline.vae.classifier import Classifier, build_classifier, features_of, fit_classifier, logits_of
 from pipeline.vae.distances import distances
 from pipeline.vae.estimates import over_draws
@@ -33,6 +34,10 @@ def main() -> None:
     used = used_parameters(params, "yardstick")
     record = Record("yardstick", used, data["name"], lineage.md5(storage.IMAGES))
 
+    count = min(len(test), int((labels >= max(LADDERS["dropped classes"])).sum()))
+    if count < 2:
+        raise InputError(f"{storage.IMAGES}: found {len(data['classes'])} classes, expected ten, to calibrate with")
+
     settings = params.yardstick
     classifier = build_classifier(len(data["classes"]), params.seed).to(device)
     with tqdm(total=settings.epochs * len(train), desc="yardstick", unit=" pictures", disable=None) as bar:
@@ -42,10 +47,10 @@ def main() -> None:
     classifier = load_yardstick(device)  # rounded to float16, as everyone will use it
     features = features_of(classifier, test)
     accuracy = (logits_of(classifier, features).argmax(1) == test_labels).double().mean().item()
-    ladders = calibrate(classifier, rungs(train, labels, len(test), params.seed), features)
+    ladders = calibrate(classifier, rungs(train, labels, count, params.seed), features)
     storage.save_json(METRICS, {"test_accuracy": accuracy, **ladders})
     title = f"The yardstick on damaged pictures: {data['name']}, training against test pictures"
-    text = lineage.figure_text(record.data_md5 or "", {}, used)
+    text = lineage.figure_text(record.data_md5 or "", {}, used, lineage.drawing_code("yardstick"))
     storage.save_figure(FIGURE, figures.calibration(title, ladders), text)
     record.metrics = {"test/accuracy": accuracy}
     record.save([storage.IMAGES], [YARDSTICK, METRICS, FIGURE])

@@ -1,4 +1,4 @@
-"""Did `make demo` leave seven figures, and two finished runs with test metrics?"""
+"""Did `make demo` leave nine figures, and two finished runs with test metrics?"""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pipeline.store import open_store
 
 def main() -> None:
     figures = list(Path("demo/figures").glob("*.png"))
-    assert len(figures) >= 7, figures
+    assert len(figures) == 9, figures
     client = open_store()
     experiment = client.get_experiment_by_name("shapes")
     assert experiment is not None

@@ -44,7 +44,7 @@ TINY: Mapping[str, Any] = {
     "run": {"threads": 1},
     "yardstick": {"epochs": 1, "batch_size": 50},
     "evaluate": {"importance_samples": 3, "importance_images": 20, "draws": 2, "pairwise_images": 40},
-    "survey": {"radii": 3, "directions": 20, "diagonals": 5, "pairs": 4, "steps": 3},
+    "survey": {"radii": 5, "directions": 20, "diagonals": 5, "pairs": 4, "steps": 3},
     "render": {
         "samples": 4,
         "reconstructions": 4,
@@ -227,6 +227,9 @@ def new_clone(parent: Path) -> Clone:
         if name and (ROOT / name).exists() and not published:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
+    lock = yaml.safe_load((ROOT / "dvc.lock").read_text())
+    lock["stages"] = {"yardstick": lock["stages"]["yardstick"]}  # frozen, so not made anew
+    (folder / "dvc.lock").write_text(yaml.safe_dump(lock))
     keep = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "GIT_", "MLFLOW_"))}
     path = os.pathsep.join([str(Path(sys.executable).parent), keep["PATH"]])  # where dvc finds its python
     clone = Clone(folder, keep | {"HOME": str(home), "PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true"})

@@ -46,7 +46,7 @@ def kernel_by_loops(ours: torch.Tensor, theirs: torch.Tensor) -> float:
 
 def test_the_frechet_distance_agrees_with_an_independent_implementation() -> None:
     ours, theirs = features(3000, 24, seed=1, shift=0.3, scale=1.2), features(2000, 24, seed=2)
-    assert frechet_distance(ours, theirs) == pytest.approx(frechet_by_scipy(ours, theirs), rel=1e-3)
+    assert frechet_distance(ours, theirs) == pytest.approx(frechet_by_scipy(ours, theirs), rel=1e-6)
 
 
 def test_the_frechet_distance_of_two_gaussians_in_closed_form() -> None:
@@ -59,13 +59,7 @@ def test_the_frechet_distance_of_two_gaussians_in_closed_form() -> None:
 
 def test_the_kernel_distance_agrees_with_an_independent_implementation() -> None:
     ours, theirs = features(60, 8, seed=1, shift=0.5), features(60, 8, seed=2)
-    assert kernel_distance(ours, theirs) == pytest.approx(kernel_by_loops(ours, theirs), rel=1e-3)
-
-
-def test_the_kernel_distance_leaves_the_random_state_alone() -> None:
-    before = torch.get_rng_state()
-    kernel_distance(features(20, 4, seed=1), features(20, 4, seed=2))
-    assert torch.equal(torch.get_rng_state(), before)
+    assert kernel_distance(ours, theirs) == pytest.approx(kernel_by_loops(ours, theirs), rel=1e-6)
 
 
 def test_neighbourhoods_agree_with_an_independent_implementation() -> None:

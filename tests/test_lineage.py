@@ -77,24 +77,24 @@ def test_the_hash_of_code_depends_on_content_and_names(tmp_path: Path, changed: 
 
 
 def test_the_text_of_a_figure_names_data_weights_parameters_and_code_alone() -> None:
-    text = lineage.figure_text("d" * 32, {"fc": "f" * 32, "conv": "c" * 32}, {"seed": 0, "render.samples": 4})
+    text = lineage.figure_text("d" * 32, {"fc": "f" * 32, "conv": "c" * 32}, {"seed": 0, "render.samples": 4}, "e" * 64)
     assert text == {
         "data.md5": "d" * 32,
         "fc.weights.md5": "f" * 32,
         "conv.weights.md5": "c" * 32,
         "parameters": json.dumps({"render.samples": 4, "seed": 0}),
-        "code.sha256": lineage.drawing_code(),
+        "code.sha256": "e" * 64,
     }
 
 
 def test_the_text_of_a_figure_is_the_same_in_every_run(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = lineage.figure_text("d", {"fc": "f"}, {"seed": 0, "render.samples": 4})
+    first = lineage.figure_text("d", {"fc": "f"}, {"seed": 0, "render.samples": 4}, "e")
     (repository / "elsewhere").mkdir()
     monkeypatch.chdir(repository / "elsewhere")
     monkeypatch.setenv("DVC_ROOT", str(repository / "elsewhere"))
     monkeypatch.setenv("DVC_EXP_NAME", "another-experiment")
     (repository / "pipeline" / "train.py").write_text("changed\n")
-    assert lineage.figure_text("d", {"fc": "f"}, {"render.samples": 4, "seed": 0}) == first
+    assert lineage.figure_text("d", {"fc": "f"}, {"render.samples": 4, "seed": 0}, "e") == first
 
 
 def test_without_git_there_is_no_commit(folder: Path) -> None:

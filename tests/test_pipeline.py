@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def results(folder: Path) -> dict[str, str]:
 def test_what_reruns_when(clone: Clone) -> None:
     assert clone.repro() == ALL
     first = results(clone.folder)
-    assert len(first) == 2 + 2 + 4 + 7
+    assert len(first) == 3 + 3 + 4 + 10
 
     assert clone.repro() == set()  # nothing edited
 
@@ -72,10 +73,24 @@ def test_forced_again_the_bits_are_the_same_and_the_tables_are_useful(clone: Clo
     shown = json.loads(clone.run("dvc", "metrics", "show", "--json").stdout)
     (revision,) = shown.values()
     columns = {path: set(content["data"]) for path, content in revision["data"].items() if content["data"]}
-    assert columns.keys() == {"reports/metrics/fc.json", "reports/metrics/conv.json"}  # records add none
+    assert columns.keys() == {f"reports/metrics/{name}.json" for name in ("fc", "conv", "yardstick")}  # no records
     assert {"elbo", "bits_per_dim", "ssim"} <= columns["reports/metrics/fc.json"]
     plots = json.loads(clone.run("dvc", "plots", "show", "--json").stdout)
     assert "elbo on validation pictures (nats per image)" in plots["data"]
+
+
+def test_a_cell_of_the_study_is_a_stage_like_any_other(clone: Clone) -> None:
+    cell = clone.folder / "study/cells/fc-1"
+    targets = [f"study/dvc.yaml:{stage}@fc-1" for stage in ("train", "evaluate", "survey")]
+    assert clone.repro(*targets) == {"download", *targets}
+    first = {path: path.read_bytes() for path in cell.rglob("*") if path.is_file()}
+    assert clone.repro(*targets) == set()
+    assert clone.run("git", "status", "--porcelain", "--ignored", "study").stdout.count("models") <= 1
+    shutil.rmtree(cell)
+    assert clone.repro(*targets) == set()  # all comes back from DVC's caches
+    assert all(path.read_bytes() == content for path, content in first.items() if path.is_relative_to(cell / "reports"))
+    clone.append("pipeline/vae/geometry.py", "\n# a comment\n")
+    assert clone.repro(*targets) == {targets[-1]}
 
 
 def test_an_experiment_in_a_temporary_copy_lands_in_the_store_of_the_checkout(clone: Clone) -> None:
@@ -118,7 +133,7 @@ def test_demo_leaves_the_workspace_as_it_was(clone: Clone) -> None:
         assert "demo/figures/conv_samples.png" in printed
         assert "make ui" in printed
         assert clone.run("git", "status", "--porcelain").stdout == ""
-        assert len(list((clone.folder / "demo/figures").glob("*.png"))) == 7
+        assert len(list((clone.folder / "demo/figures").glob("*.png"))) == 9
 
 
 def test_a_tree_without_git_history_is_told_what_to_type(clone: Clone) -> None:

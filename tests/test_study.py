@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import download, evaluate, lineage, storage, store, study, survey, train
+from pipeline import claims, download, evaluate, lineage, storage, store, study, survey, train
 from pipeline.errors import InputError
 from pipeline.params import load_params, load_yaml
-from pipeline.records import CELL_VARIABLE, load_records
+from pipeline.records import CELL_VARIABLE, Record, load_records
 from pipeline.vae.assignment import EPOCHS
 from tests.conftest import ROOT, all_runs
 
@@ -63,7 +63,7 @@ def test_a_cell_has_its_own_parameters_results_and_runs(studied: Path, monkeypat
     assert store.open_store().get_experiment(found.info.experiment_id).name == "shapes/study"
     assert "test/samples_frechet" in found.data.metrics
     surveyed = storage.load_json(cell / storage.METRICS / "fc_survey.json")
-    assert [row["radius"] for row in surveyed["radius"]] == pytest.approx([0, 2, 4])
+    assert [row["radius"] for row in surveyed["radius"]] == pytest.approx([0, 1, 2, 3, 4])
     assert len(surveyed["luminance"]["diagonals"]) == 5
 
 
@@ -86,6 +86,35 @@ def test_the_same_cell_again_gives_the_same_bits(studied: Path, monkeypatch: pyt
     run(monkeypatch, "fc-0", "train", "survey")
     assert first
     assert all(path.read_bytes() == content for path, content in first.items())
+
+
+def test_claims_are_made_of_the_cells_numbers(studied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made-up numbers in every cell: conv is twice as good as FC, ours as the assignment's."""
+    cell = run(monkeypatch, "fc-0", "train", "survey")
+    surveyed = storage.load_json(cell / storage.METRICS / "fc_survey.json")
+    committed = load_yaml(ROOT / "study/params.yaml")
+    for name, content in (committed["cells"] | committed["assignments"]).items():
+        model = content["model"]
+        level = {"fc": 2.0, "conv": 1.0}[model] * (2 if "assignment" in name else 1)
+        metrics = {"samples_frechet": level, "reconstructions_frechet": level}
+        storage.save_json(study.CELLS / name / storage.METRICS / f"{model}.json", metrics)
+        storage.save_json(study.CELLS / name / storage.METRICS / f"{model}_survey.json", surveyed)
+        weights = study.CELLS / name / storage.weights_path(model)
+        if name != "fc-0":
+            weights.parent.mkdir(parents=True)
+            shutil.copy(cell / storage.weights_path("fc"), weights)
+    shutil.copy(ROOT / "study/params.yaml", "study/params.yaml")
+    claims.main()
+    found = storage.load_json(claims.VERDICTS)
+    assert [claim["number"] for claim in found] == [1, 2, 3, 4, 5]
+    assert found[0]["verdict"] == found[4]["verdict"] == "holds"
+    assert [part["value"] for part in found[0]["parts"]] == [0.5] * 4
+    assert Record.load(storage.RUNS / "claims.json").inputs.keys() >= {
+        f"study/cells/{name}/reports/metrics/{content['model']}.json"
+        for name, content in (committed["cells"] | committed["assignments"]).items()
+    }
+    assert claims.PAGE.exists()
+    assert "fc-0.weights.md5" in storage.load_figure_text(claims.RADIUS)
 
 
 def test_unknown_cells_and_models_are_one_line(studied: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.vae.images import batches, to_float, to_uint8
+from pipeline.vae.images import batches, generator, to_uint8
 
 LATENT_DIM = 128
 EPOCHS = {"fc": 10, "conv": 5}
@@ -46,48 +46,48 @@ class AssignmentVAE(nn.Module):
         width = 768 if model == "fc" else 128 * 4 * 4
         self.mean, self.log_var = nn.Linear(width, LATENT_DIM), nn.Linear(width, LATENT_DIM)
 
-    def forward(self, images: Tensor) -> Output:
+    def forward(self, images: Tensor, noise: Tensor) -> Output:
+        """`noise` [B, 128] is from N(0, I)."""
         hidden = self.encoder(images)
         mean, log_var = self.mean(hidden), self.log_var(hidden)
-        latents = mean + torch.randn_like(mean) * torch.exp(0.5 * log_var)
+        latents = mean + noise * torch.exp(0.5 * log_var)
         return self.decoder(latents), mean, log_var
 
 
 def assignment_loss(output: Output, images: Tensor) -> Tensor:
-    """Binary cross-entropy + KL, nats, summed over the batch."""
+    """Binary cross-entropy + KL of each image, nats, [B]."""
     reconstructions, mean, log_var = output
-    cross_entropy = F.binary_cross_entropy(reconstructions, images, reduction="sum")
-    return cross_entropy - 0.5 * torch.sum(1 + log_var - mean.pow(2) - log_var.exp())
+    cross_entropy = F.binary_cross_entropy(reconstructions, images, reduction="none").flatten(1).sum(1)
+    return cross_entropy - 0.5 * (1 + log_var - mean.pow(2) - log_var.exp()).sum(1)
 
 
 def train_assignment(
     model: str, images: Tensor, epochs: int, seed: int, on_epoch: Callable[[int], object] = lambda epoch: None
 ) -> AssignmentVAE:
-    """A network trained on uint8 images [N, 3, 32, 32]; the global random state, which it used, stays as it was."""
+    """A network trained on uint8 images [N, 3, 32, 32]."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = AssignmentVAE(model).to(images.device)
-        optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
-        for epoch in range(1, epochs + 1):
-            for indices in torch.randperm(len(images)).split(BATCH_SIZE):
-                batch = to_float(images[indices.to(images.device)])
-                optimizer.zero_grad()
-                assignment_loss(network(batch), batch).backward()
-                optimizer.step()
-            on_epoch(epoch)
+    optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
+    shuffle, noise = generator(seed, "shuffle"), generator(seed, "training noise")
+    for epoch in range(1, epochs + 1):
+        for batch in batches(images, BATCH_SIZE, shuffle):
+            eps = torch.randn(len(batch), LATENT_DIM, generator=noise).to(batch.device)
+            optimizer.zero_grad()
+            assignment_loss(network(batch, eps), batch).sum().backward()
+            optimizer.step()
+        on_epoch(epoch)
     return network.eval()
 
 
 @torch.no_grad()
 def assignment_losses(network: AssignmentVAE, images: Tensor, seed: int) -> Tensor:
     """assignment_loss of each uint8 image [N, 3, 32, 32], one posterior draw each, nats, float64 [N]."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        losses = []
-        for batch in batches(images, 500):
-            decoded, mean, log_var = network(batch)
-            cross_entropy = F.binary_cross_entropy(decoded, batch, reduction="none").flatten(1).sum(1)
-            losses.append((cross_entropy - 0.5 * (1 + log_var - mean.pow(2) - log_var.exp()).sum(1)).cpu().double())
+    noise = torch.randn(len(images), LATENT_DIM, generator=generator(seed, "evaluation noise")).split(500)
+    losses = [
+        assignment_loss(network(batch, eps.to(batch.device)), batch).cpu().double()
+        for batch, eps in zip(batches(images, 500), noise, strict=True)
+    ]
     return torch.cat(losses)
 
 

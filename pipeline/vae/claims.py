@@ -88,16 +88,19 @@ def centre(curves: Sequence[Sequence[Mapping[str, float]]], limits: Thresholds) 
             ),
             Part(
                 "classifier's confidence halfway to the typical shell less that at twice the shell",
-                *(over_draws([row[near] - row[-1] for row in confidence]), "above", 0.0, False),
+                *(over_draws([row[near] - row[-1] for row in confidence]), "above", limits["no_difference"], False),
             ),
         ],
     )
 
 
 def brightness(walks: Sequence[Mapping[str, Any]], limits: Thresholds) -> Claim:
-    """Rank correlations of A and luminance in each training."""
+    """Rank correlations of A and luminance in each training.
+
+    A latent axis could as well point the other way, so z = A·1 is one of many equal diagonals z = A·s of signs s.
+    """
     limit = limits["lighter"]
-    diagonals = [sum(walk["diagonals"]) / len(walk["diagonals"]) for walk in walks]
+    shares = [sum(value > limit for value in walk["diagonals"]) / len(walk["diagonals"]) for walk in walks]
     return Claim(
         3,
         "A=0 is darker, A=1 is lighter.",
@@ -106,7 +109,10 @@ def brightness(walks: Sequence[Mapping[str, Any]], limits: Thresholds) -> Claim:
                 "rank correlation of A and luminance along z = A·1",
                 *(over_draws([walk["ones"] for walk in walks]), "above", limit),
             ),
-            Part("the same along z = A·s, mean over random signs s", over_draws(diagonals), "above", limit, False),
+            Part(
+                f"share of diagonals z = A·s, of random signs s, along which it is above {limit:g}",
+                *(over_draws(shares), "above", limits["nearly_all"]),
+            ),
             Part(
                 "the same along the direction of posterior means that explains luminance best",
                 *(over_draws([walk["direction"] for walk in walks]), "above", limit, False),
@@ -131,7 +137,7 @@ def smoothness(paths: Sequence[Mapping[str, Mapping[str, float]]], limits: Thres
                 "the same on arcs",
                 *(over_draws([path["spherical_over_pixels"]["value"] for path in paths]), "below", limit, False),
             ),
-            Part("arcs over straight lines", over_draws(arcs), "below", 1.0, False),
+            Part("arcs over straight lines", over_draws(arcs), "below", limits["smoother_than_lines"], False),
         ],
     )
 

@@ -15,7 +15,7 @@ from pipeline.vae.images import CHANNELS, batches, generator, to_float
 FEATURES = 128
 SHIFT = 4  # training pictures move by up to so many pixels
 LABEL_SMOOTHING = 0.1
-MOMENTUM = 0.9
+MOMENTUM = (0.85, 0.95)  # at the highest and at the lowest learning rates
 
 
 class Classifier(nn.Module):
@@ -75,18 +75,25 @@ def fit_classifier(
 ) -> None:
     """Train in place on uint8 images [N, 3, 32, 32] with int64 labels [N], all on one device.
 
-    Nesterov's momentum under one cycle of the learning rate (Smith & Topin 2018), mirrored and shifted pictures,
+    Nesterov's momentum, learning rate and momentum in one cycle (Smith & Topin 2018), mirrored and shifted pictures,
     smoothed labels, matrix products in bfloat16. `on_batch` is told the number of images after each step.
     """
     steps = settings.epochs * math.ceil(len(images) / settings.batch_size)
     optimizer = torch.optim.SGD(
         classifier.parameters(),
         lr=settings.learning_rate,
-        momentum=MOMENTUM,
+        momentum=MOMENTUM[1],
         weight_decay=settings.weight_decay,
         nesterov=True,
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, total_steps=steps, pct_start=0.2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        settings.learning_rate,
+        total_steps=max(steps, 10),  # fewer cannot be split
+        pct_start=0.2,
+        base_momentum=MOMENTUM[0],
+        max_momentum=MOMENTUM[1],
+    )
     rng = generator(seed, "yardstick")
     classifier.train()
     for _ in range(settings.epochs):

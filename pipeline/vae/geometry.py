@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -53,7 +54,7 @@ def spherical(start: Tensor, end: Tensor, steps: int) -> Tensor:
     The angle grows evenly and so does the length, if the ends differ in length.
     """
     cosine = F.cosine_similarity(start, end, dim=1).clamp(-1, 1)
-    angle = torch.acos(cosine).view(-1, 1, 1)  # [R, 1, 1]
+    angle = torch.acos(cosine).clamp(1e-3, math.pi - 1e-3).view(-1, 1, 1)  # [R, 1, 1], where arcs are well defined
     share = torch.linspace(0, 1, steps).view(1, -1, 1)
     weights = torch.sin((1 - share) * angle) / torch.sin(angle), torch.sin(share * angle) / torch.sin(angle)
     directions = F.normalize(start, dim=1).unsqueeze(1) * weights[0] + F.normalize(end, dim=1).unsqueeze(1) * weights[1]
@@ -71,7 +72,8 @@ def crossfade(start: Tensor, end: Tensor, steps: int) -> Tensor:
 def largest_steps(paths: Tensor, featurize: Callable[[Tensor], Tensor]) -> Tensor:
     """Of each path of pictures, uint8 [R, steps, 3, 32, 32], the largest step in feature space, [R].
 
-    In units of the distance between the path's ends: 1 / (steps - 1) for a straight line walked evenly.
+    In units of the distance between the path's ends, which must differ: 1 / (steps - 1) for a straight line walked
+    evenly.
     """
     features = featurize(paths.flatten(0, 1)).view(*paths.shape[:2], -1)  # [R, steps, D]
     steps: Tensor = (features[:, 1:] - features[:, :-1]).norm(dim=2)

@@ -57,7 +57,12 @@ def mixture_latents(means: Tensor, count: int, seed: int) -> Tensor:
     Fitted to the first MIXTURE_IMAGES of them. Ex-post density estimation (Ghosh et al. 2020, section 4): it draws
     where encoded pictures are, which need not be where the prior does.
     """
-    mixture = GaussianMixture(MIXTURE_COMPONENTS, random_state=seed, reg_covar=1e-5)
+    mixture = GaussianMixture(
+        MIXTURE_COMPONENTS,
+        init_params="k-means++",  # k-means itself adds up in the order in which threads end
+        random_state=seed,
+        reg_covar=1e-5,
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a hundred steps of EM are enough for samples
         latents, _ = mixture.fit(means[:MIXTURE_IMAGES].double().numpy()).sample(count)

@@ -80,7 +80,8 @@ def main() -> None:
         "tracking": overhead,
     }
     storage.save_json(numbers, content)
-    text = lineage.figure_text(record.data_md5, record.weights_md5, {"recipes": RECIPES})
+    code = lineage.code_hash([Path(__file__), Path(figures.__file__)])
+    text = lineage.figure_text(record.data_md5, record.weights_md5, {"recipes": RECIPES}, code)
     storage.save_figure(picture, drawn(ours, images), text)
     record.save([], [numbers, picture])
     readme.main()
