@@ -99,10 +99,8 @@ def distances(root: Path) -> str:
                 ]
             )
     floor = storage.load_json(root / storage.METRICS / "yardstick.json")["floor"]
-    real = [
-        _with_spread(floor[key], (floor[f"{key}_low"], floor[f"{key}_high"]), form)
-        for key, (_, form) in DISTANCES.items()
-    ]
+    spread = {key: (floor[f"{key}_low"], floor[f"{key}_high"]) for key in DISTANCES if f"{key}_low" in floor}
+    real = [_with_spread(floor[key], spread.get(key), form) for key, (_, form) in DISTANCES.items()]
     rows.append(["training pictures: the floor", *real])
     return table(["from test pictures", *(label for label, _ in DISTANCES.values())], rows)
 
@@ -130,7 +128,7 @@ def claims(root: Path) -> str:
         low, high = claim["parts"][0]["interval"]
         measure = f"{claim['parts'][0]['measure']}: {claim['parts'][0]['value']:.2f} ({low:.2f} to {high:.2f})"
         rows.append([f"{claim['number']}. {claim['says']}", measure, claim["verdict"]])
-    return table(["the assignment said", "the study measured, among others", "which"], rows)
+    return table(["claim", "measured, among others: mean (95% interval)", "verdict"], rows)
 
 
 def likelihoods(root: Path) -> str:

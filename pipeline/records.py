@@ -131,15 +131,28 @@ def beside(folder: Path, path: Path) -> Path:
 
 
 def lock_beside(folder: Path) -> Path | None:
-    """The dvc.lock that was written with a folder of records: ./dvc.lock for reports/runs, else inside, as in demo/."""
-    paths = (folder.parent / "dvc.lock", folder.parent.parent / "dvc.lock")
+    """The dvc.lock that was written with a folder of records.
+
+    ./dvc.lock for reports/runs, study/dvc.lock for the study's cells, else inside, as in demo/.
+    """
+    paths = [folder.parent / "dvc.lock", folder.parent.parent / "dvc.lock"]
+    if _cell(folder):
+        paths = [folder.parents[3] / "dvc.lock"]
     return next((path for path in paths if path.exists()), None)
 
 
 def locked_beside(folder: Path) -> dict[str, str]:
-    """The md5 of every output that this dvc.lock states, by path; empty without one."""
+    """The md5 of every output that this dvc.lock states, by path as records call it; empty without one."""
     lock = lock_beside(folder)
     try:
-        return lineage.locked(lock.read_text(encoding="utf-8")) if lock else {}
+        locked = lineage.locked(lock.read_text(encoding="utf-8")) if lock else {}
+        cell = _cell(folder)
+        prefix = f"study/cells/{cell}/" if cell else ""
+        return {path.removeprefix(prefix): md5 for path, md5 in locked.items() if path.startswith(prefix)}
     except (yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{lock}: is no dvc.lock ({' '.join(str(error).split())}); restore it from git") from None
+
+
+def _cell(folder: Path) -> str | None:
+    """The cell of the study whose records a folder has."""
+    return folder.parents[1].name if folder.match("study/cells/*/reports/runs") else None

@@ -14,7 +14,7 @@ from pipeline import storage, store
 from pipeline.command import run_command
 from pipeline.errors import InputError
 from pipeline.provenance import Trace, trace
-from pipeline.records import load_records
+from pipeline.records import beside, load_records
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -44,15 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def results_here() -> list[Path]:
-    """Every file under reports/ and models/ but the records themselves, and all that the records list there.
-
-    Of the study's cells as well.
-    """
-    places = [storage.REPORTS, *Path("study/cells").glob(f"*/{storage.REPORTS}")]
-    files = (path for place in places for path in place.rglob("*") if path.is_file())
-    found = {path for path in files if path.parent.name != storage.RUNS.name}
-    found |= set(Path("models").glob("*/*.safetensors"))
-    found |= {Path(path) for record in load_records(storage.RUNS) for path in record.outputs}
+    """Every file under reports/, models/ and the study's cells but records themselves, and all that records list."""
+    found = set(Path("models").glob("*/*.safetensors"))
+    for folder in (storage.RUNS, *sorted(Path("study/cells").glob(f"*/{storage.RUNS}"))):
+        found |= {path for path in folder.parent.rglob("*") if path.is_file() and path.parent.name != folder.name}
+        found |= {beside(folder, Path(path)) for record in load_records(folder) for path in record.outputs}
     return sorted(found - {storage.IMAGES})
 
 

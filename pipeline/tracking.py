@@ -79,10 +79,11 @@ def live_run(record: Record) -> Iterator[LiveRun]:
 def sync(folder: Path = storage.RUNS) -> None:
     """Make the store tell what the records of `folder` tell; what it tells already is left as it is. Best effort.
 
-    Only the main checkout's own records, not those of experiments in copies or of the demo, register models and replace
-    what a run with the same weights shows already.
+    Only the records of the main checkout and its study, not those of experiments in copies or of the demo, replace what
+    a run with the same weights shows already; the study's register no models.
     """
-    leads = folder.resolve() == lineage.main_checkout() / storage.RUNS
+    registers = folder.resolve() == lineage.main_checkout() / storage.RUNS
+    leads = registers or folder.resolve().is_relative_to(lineage.main_checkout() / "study")
     try:
         records = load_records(folder)
         client = open_store()
@@ -96,7 +97,7 @@ def sync(folder: Path = storage.RUNS) -> None:
                     for run in _finished_runs(client, trained):
                         _add_metrics(client, run, trained, records, leads)
                         _add_artifacts(client, run, trained, records, folder, leads)
-                        _add_model(client, run, trained, folder, leads)
+                        _add_model(client, run, trained, folder, registers)
                 except Exception as error:
                     _warn_later(error)
 
@@ -203,7 +204,7 @@ def _users(trained: Record, records: Sequence[Record]) -> list[Record]:
     return [other for other in records if other is not trained and other.weights_md5.get(trained.model) == weights_md5]
 
 
-def _add_model(client: MlflowClient, run: Run, trained: Record, folder: Path, leads: bool) -> None:
+def _add_model(client: MlflowClient, run: Run, trained: Record, folder: Path, registers: bool) -> None:
     """The run's MLflow model, once its weights are at hand; registered as <data>-<model> in the main checkout."""
     assert trained.model is not None
     weights_path = storage.weights_path(trained.model)
@@ -223,7 +224,7 @@ def _add_model(client: MlflowClient, run: Run, trained: Record, folder: Path, le
         client.finalize_logged_model(model.model_id, "READY")
         model_id = model.model_id
         client.set_tag(run.info.run_id, "model_id", model_id)
-    if leads:
+    if registers:
         _register(client, f"{trained.data_name}-{trained.model}", model_id, run, weights_md5)
 
 
@@ -240,6 +241,7 @@ def _register(client: MlflowClient, name: str, model_id: str, run: Run, weights_
 
 def _create_run(client: MlflowClient, record: Record, restores: str | None = None) -> Run:
     """A new run for a training record; `restores` is the run that was lost."""
+    command = f"study {record.cell}" if record.cell else f"train {record.model}"
     tags = {
         "model": str(record.model),
         "dvc.stage": record.stage,
@@ -249,7 +251,7 @@ def _create_run(client: MlflowClient, record: Record, restores: str | None = Non
         "data.md5": record.data_md5 or "",
         "git.commit": record.commit or "",
         "git.dirty": "" if record.dirty is None else str(record.dirty),
-        "mlflow.source.name": f"python -m pipeline.train {record.model}",
+        "mlflow.source.name": f"python -m pipeline.{command}",
         "mlflow.source.type": "LOCAL",
         "mlflow.runColor": COLORS[str(record.model)],
         "mlflow.note.content": f"{record.model} VAE on {record.data_name}, kl_weight "

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline import storage, store, tracking
+from pipeline import store, tracking
 from pipeline.command import run_command
 from pipeline.errors import InputError
-from pipeline.experiments import experiment_revisions, export_results
+from pipeline.experiments import experiment_revisions, export_results, export_study
 from pipeline.records import record_folders
 
 VIEW = "comparison"
@@ -51,7 +51,9 @@ def sync_everything() -> None:
     for revision in experiment_revisions():
         with tempfile.TemporaryDirectory() as copy:
             export_results(revision, Path(copy))
-            tracking.sync(Path(copy) / storage.RUNS)
+            export_study(revision, Path(copy))
+            for folder in record_folders(Path(copy)):
+                tracking.sync(folder)
 
 
 def comparison() -> str | None:

@@ -158,6 +158,9 @@ def all_runs(client: MlflowClient) -> list[Run]:
     return list(client.search_runs([experiment.experiment_id for experiment in client.search_experiments()]))
 
 
+KEPT = {"reports/runs/download.json"}  # the yardstick was trained on the pictures that it tells of
+
+
 class Clone:
     """A clone of this checkout, uncommitted changes included, with tiny parameters committed."""
 
@@ -223,7 +226,8 @@ def new_clone(parent: Path) -> Clone:
     home.mkdir()
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0"):
-        published = name == "dvc.lock" or (name.startswith("reports/") and Path(name).stem != "yardstick")
+        published = name in ("dvc.lock", "study/dvc.lock") or name.startswith(("reports/", "study/cells/"))
+        published &= name not in KEPT and Path(name).stem != "yardstick"
         if name and (ROOT / name).exists() and not published:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
