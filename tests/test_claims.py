@@ -26,7 +26,8 @@ def claim_2(near: Sequence[float]) -> Claim:
     curves = []
     for value in near:
         frechet = [9.0, 8.0, value, 5.0, 4.0, 5.0, 6.0, 8.0, 10.0]
-        curves.append([{"radius": float(i), "frechet": f, "confidence": 0.5} for i, f in enumerate(frechet)])
+        same = {"confidence": 0.5, "density": 1.0}
+        curves.append([same | {"radius": float(i), "frechet": f} for i, f in enumerate(frechet)])
     return centre(curves, LIMITS)
 
 

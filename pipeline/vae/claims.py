@@ -68,6 +68,7 @@ def centre(curves: Sequence[Sequence[Mapping[str, float]]], limits: Thresholds) 
     near, shell = len(curves[0]) // 4, len(curves[0]) // 2
     frechet = [[row["frechet"] for row in rows] for rows in curves]
     confidence = [[row["confidence"] for row in rows] for rows in curves]
+    density = [[row["density"] for row in rows] for rows in curves]
     orders = [rank_correlation(torch.arange(len(row)), torch.tensor(row)) for row in frechet]
     extremes = limits["better_than_extremes"]
     return Claim(
@@ -85,6 +86,10 @@ def centre(curves: Sequence[Sequence[Mapping[str, float]]], limits: Thresholds) 
             Part(
                 "“the closer the better”: rank correlation of radius and Fréchet distance, the centre included",
                 *(over_draws(orders), "above", limits["the_closer_the_better"], False),
+            ),
+            Part(
+                "density of pictures among real ones at twice the shell over that halfway to the shell",
+                *(over_draws([row[-1] / row[near] for row in density]), "below", extremes, False),
             ),
             Part(
                 "classifier's confidence halfway to the typical shell less that at twice the shell",
