@@ -88,8 +88,8 @@ def centre(curves: Sequence[Sequence[Mapping[str, float]]], limits: Thresholds) 
                 *(over_draws(orders), "above", limits["the_closer_the_better"], False),
             ),
             Part(
-                "density of pictures among real ones at twice the shell over that halfway to the shell",
-                *(over_draws([row[-1] / row[near] for row in density]), "below", extremes, False),
+                "density of pictures among real ones halfway to the typical shell less that at twice the shell",
+                *(over_draws([row[near] - row[-1] for row in density]), "above", limits["no_difference"], False),
             ),
             Part(
                 "classifier's confidence halfway to the typical shell less that at twice the shell",
