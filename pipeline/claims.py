@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,10 @@ from pipeline import lineage, storage
 from pipeline.command import plain_command
 from pipeline.markdown import table
 from pipeline.params import MODELS, PARAMS_FILE, Model, load_yaml
-from pipeline.records import Record
+from pipeline.records import CELLS, Record
 from pipeline.vae import figures
 from pipeline.vae.claims import Claim, Thresholds, architectures, brightness, centre, recipe, smoothness
 
-STUDY = Path("study")
 PAGE, VERDICTS = storage.REPORTS / "README.md", storage.REPORTS / "claims.json"
 RADIUS, LUMINANCE = storage.FIGURES / "radius.png", storage.FIGURES / "luminance.png"
 TEMPLATE = lineage.PACKAGE / "templates/claims.md.j2"
@@ -29,14 +28,11 @@ FIGHTS = {  # conv against which cells, and what that makes equal
 }
 
 
-def cell_folder(cell: str) -> Path:
-    return STUDY / "cells" / cell
-
-
 class Cells:
-    """Numbers of the study's cells, by their names in study/params.yaml, and which files they came from."""
+    """Numbers of the study's cells, whose models by name stand in study/params.yaml, and which files they came from."""
 
-    def __init__(self) -> None:
+    def __init__(self, models: Mapping[str, Model]) -> None:
+        self.models = models
         self.read: dict[Path, Any] = {}
 
     def ratios(self, key: str, above: str, below: str) -> list[float]:
@@ -47,22 +43,22 @@ class Cells:
         return [self._load(f"{model}-{seed}", f"{model}_survey.json") for seed in SEEDS]
 
     def _metrics(self, cell: str) -> dict[str, float]:
-        model = "conv" if "conv" in cell else "fc"
-        metrics: dict[str, float] = self._load(cell, f"{model}.json")
+        metrics: dict[str, float] = self._load(cell, f"{self.models[cell]}.json")
         return metrics
 
     def _load(self, cell: str, name: str) -> Any:
-        path = cell_folder(cell) / storage.METRICS / name
+        path = CELLS / cell / storage.METRICS / name
         if path not in self.read:
             self.read[path] = storage.load_json(path)
         return self.read[path]
 
 
 def main() -> None:
-    limits: Thresholds = load_yaml(STUDY / PARAMS_FILE)["claims"]
-    cells = Cells()
+    study = load_yaml(CELLS.with_name(PARAMS_FILE.name))
+    limits: Thresholds = study["claims"]
+    cells = Cells({name: cell["model"] for name, cell in (study["cells"] | study["assignments"]).items()})
     claims = all_claims(cells, limits)
-    weights = {f"{model}-{seed}": cell_folder(f"{model}-{seed}") / storage.weights_path(model) for model, seed in SHOWN}
+    weights = {f"{model}-{seed}": CELLS / f"{model}-{seed}" / storage.weights_path(model) for model, seed in SHOWN}
     _, header = storage.load_tensors(weights["fc-0"], ())
     data, used = header["data"], header["parameters"]
     record = Record("claims", {f"claims.{key}": limit for key, limit in limits.items()}, data["name"], data["md5"])

@@ -47,7 +47,7 @@ def main(model: Model) -> None:
     estimates["linear_probe_accuracy"] = over_pictures(correct, seed)
     values = latent_metrics(evaluation, seed)
 
-    sets = picture_sets(trained.vae, means["train"], means["test"], settings.draws, seed)
+    sets = picture_sets(trained.vae, means["train"], means["test"], settings, seed)
     for name, draws in measure(sets, tensors["test_images"], yardstick, inception, settings.pairwise_images).items():
         if len(draws) > 1:
             estimates[name] = over_draws(draws)

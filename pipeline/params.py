@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import math
 from collections.abc import Iterator, Mapping
@@ -112,7 +113,18 @@ class Evaluate(Section):
     importance_images: Annotated[int, Field(ge=2)]
     draws: PositiveInt
     pairwise_images: Annotated[int, Field(ge=10)]
+    mixture_components: PositiveInt
+    mixture_images: PositiveInt
     inception_weights: str | None
+
+    @model_validator(mode="after")
+    def a_mixture_has_a_picture_for_each_component(self) -> Self:
+        if self.mixture_images < self.mixture_components:
+            raise ValueError(
+                f"mixture_images: found {self.mixture_images}, expected at least mixture_components "
+                f"({self.mixture_components})"
+            )
+        return self
 
 
 class Survey(Section):
@@ -180,6 +192,22 @@ def load_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{path}: found {type(content).__name__}, expected a mapping of parameters")
     return content
+
+
+def changed(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a file with some of them, by dotted key, replaced.
+
+    >>> changed({"seed": 0, "train": {"epochs": 2, "batch_size": 8}}, {"train.epochs": 3})
+    {'seed': 0, 'train': {'epochs': 3, 'batch_size': 8}}
+    """
+    result = copy.deepcopy(dict(content))
+    for key, value in changes.items():
+        *sections, leaf = key.split(".")
+        section = result
+        for part in sections:
+            section = section.setdefault(part, {})
+        section[leaf] = value
+    return result
 
 
 def used_parameters(params: Params, stage: str, model: Model | None = None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 from pipeline import lineage, storage, store
 from pipeline.errors import InputError
 from pipeline.experiments import committed, export_results, export_study
-from pipeline.records import Record, beside, load_records, locked_beside, record_folders
+from pipeline.records import CELLS, Record, beside, load_records, locked_beside, record_folders
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def _weights_in(text: dict[str, str]) -> dict[str, str]:
 def _shelves(content: str) -> Iterator[Shelf]:
     """The records here, then those at the commits, of experiments too, that brought a text or removed it."""
     yield from shelves_here()
-    search = ["git", "log", "--all", "--format=%H", "-S", content, "--", storage.REPORTS.as_posix(), "study/cells"]
+    search = ["git", "log", "--all", "--format=%H", "-S", content, "--", storage.REPORTS.as_posix(), CELLS.as_posix()]
     found = subprocess.run(search, capture_output=True, text=True, check=False)
     for commit in found.stdout.split():
         if not committed(commit, storage.RUNS.as_posix()):

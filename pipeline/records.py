@@ -19,6 +19,7 @@ from pipeline.errors import InputError
 from pipeline.params import PARAMS_FILE, Model
 
 VERSIONS = ("torch", "torchvision", "numpy", "dvc", "mlflow")
+CELLS = Path("study/cells")  # where each cell of the study has its workspace
 CELL_VARIABLE = "STUDY_CELL"  # names the cell of the study that a stage runs for
 STUDY_SUFFIX = "/study"  # of the MLflow experiments that have the study's runs
 
@@ -119,7 +120,7 @@ def record_folders(root: Path = Path()) -> list[Path]:
     """Where a checkout has records: of its own pipeline, of README's comparisons, of the study's cells, of the demo."""
     runs = storage.RUNS.name
     folders = [*sorted((root / storage.REPORTS).glob(f"**/{runs}")), root / "demo" / runs]
-    folders += sorted(root.glob(f"study/cells/*/{storage.RUNS}"))
+    folders += sorted(root.glob(f"{CELLS}/*/{storage.RUNS}"))
     return [folder for folder in folders if folder.is_dir()]
 
 
@@ -147,7 +148,7 @@ def locked_beside(folder: Path) -> dict[str, str]:
     try:
         locked = lineage.locked(lock.read_text(encoding="utf-8")) if lock else {}
         cell = _cell(folder)
-        prefix = f"study/cells/{cell}/" if cell else ""
+        prefix = f"{CELLS}/{cell}/" if cell else ""
         return {path.removeprefix(prefix): md5 for path, md5 in locked.items() if path.startswith(prefix)}
     except (yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{lock}: is no dvc.lock ({' '.join(str(error).split())}); restore it from git") from None
@@ -155,4 +156,4 @@ def locked_beside(folder: Path) -> dict[str, str]:
 
 def _cell(folder: Path) -> str | None:
     """The cell of the study whose records a folder has."""
-    return folder.parents[1].name if folder.match("study/cells/*/reports/runs") else None
+    return folder.parents[1].name if folder.match(f"{CELLS}/*/{storage.RUNS}") else None

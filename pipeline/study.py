@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -14,11 +13,10 @@ from pipeline import assignment, evaluate, storage, survey, train
 from pipeline.command import run_command
 from pipeline.errors import InputError
 from pipeline.features import YARDSTICK
-from pipeline.params import MODELS, PARAMS_FILE, Model, load_yaml
-from pipeline.records import CELL_VARIABLE
+from pipeline.params import MODELS, PARAMS_FILE, Model, changed, load_yaml
+from pipeline.records import CELL_VARIABLE, CELLS
 
-STUDY = Path("study")
-CELLS = STUDY / "cells"
+STUDY_PARAMS = CELLS.with_name(PARAMS_FILE.name)
 SHARED = (storage.IMAGES.parent, YARDSTICK.parent)  # what cells have in common: links to the checkout's own
 STAGES: Mapping[str, Callable[[Model], None]] = {
     "train": train.main,
@@ -30,7 +28,7 @@ STAGES: Mapping[str, Callable[[Model], None]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline.study", description=__doc__)
-    parser.add_argument("cell", help=f"one of those in {STUDY / PARAMS_FILE}")
+    parser.add_argument("cell", help=f"one of those in {STUDY_PARAMS}")
     parser.add_argument("stage", choices=STAGES)
     arguments = parser.parse_args()
     model = enter(arguments.cell)
@@ -40,13 +38,7 @@ def main() -> None:
 def enter(name: str) -> Model:
     """Make the folder of a cell the working directory, with its params.yaml and links to data; return its model."""
     model, changes = cell(name)
-    content = load_yaml(PARAMS_FILE)
-    for key, value in changes.items():
-        *sections, leaf = key.split(".")
-        section = content
-        for part in sections:
-            section = section.setdefault(part, {})
-        section[leaf] = value
+    content = changed(load_yaml(PARAMS_FILE), changes)
     folder = CELLS / name
     folder.mkdir(parents=True, exist_ok=True)
     with storage.replacing(folder / PARAMS_FILE) as partial:
@@ -63,7 +55,7 @@ def enter(name: str) -> Model:
 
 def cell(name: str) -> tuple[Model, dict[str, Any]]:
     """The model of a cell and the parameters, by dotted key, that differ from params.yaml."""
-    path = STUDY / PARAMS_FILE
+    path = STUDY_PARAMS
     content = load_yaml(path)
     cells, assignments = content.get("cells", {}), content.get("assignments", {})
     common = content.get("common", {}) if name in cells else {}

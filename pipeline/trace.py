@@ -14,7 +14,7 @@ from pipeline import storage, store
 from pipeline.command import run_command
 from pipeline.errors import InputError
 from pipeline.provenance import Trace, trace
-from pipeline.records import beside, load_records
+from pipeline.records import CELLS, beside, load_records
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def results_here() -> list[Path]:
     """Every file under reports/, models/ and the study's cells but records themselves, and all that records list."""
     found = set(Path("models").glob("*/*.safetensors"))
-    for folder in (storage.RUNS, *sorted(Path("study/cells").glob(f"*/{storage.RUNS}"))):
+    for folder in (storage.RUNS, *sorted(CELLS.glob(f"*/{storage.RUNS}"))):
         found |= {path for path in folder.parent.rglob("*") if path.is_file() and path.parent.name != folder.name}
         found |= {beside(folder, Path(path)) for record in load_records(folder) for path in record.outputs}
     return sorted(found - {storage.IMAGES})

@@ -50,11 +50,11 @@ LAYERS: Mapping[str, set[str]] = {
     "vae.objective": {"vae.distributions", "vae.images", "vae.networks"},
     "vae.fitting": {"params", "vae.distributions", "vae.images", "vae.networks", "vae.objective"},
     "vae.latents": {"vae.distributions", "vae.images", "vae.objective"},
-    "vae.generation": {"vae.images", "vae.networks"},
+    "vae.generation": {"vae.distributions", "vae.images", "vae.networks"},
     "vae.estimates": set(),
     "vae.evaluation": {
-        *("vae.distributions", "vae.estimates", "vae.generation", "vae.images", "vae.latents", "vae.networks"),
-        "vae.objective",
+        *("params", "vae.distributions", "vae.estimates", "vae.generation", "vae.images", "vae.latents"),
+        *("vae.networks", "vae.objective"),
     },
     "vae.classifier": {"params", "vae.images"},
     "vae.distances": set(),
@@ -260,7 +260,8 @@ def test_the_weighted_loss_stands_in_one_line() -> None:
 @pytest.fixture
 def published(tmp_path: Path) -> Path:
     """The committed reports, since a user's own `dvc repro` may have made others."""
-    export("HEAD", PurePosixPath("reports"), tmp_path / "reports")
+    for folder in ("reports", "study/cells"):
+        export("HEAD", PurePosixPath(folder), tmp_path / folder)
     return tmp_path
 
 

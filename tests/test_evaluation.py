@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from pipeline.params import load_params
 from pipeline.vae.distributions import DiagonalGaussian
 from pipeline.vae.estimates import Estimate
 from pipeline.vae.evaluation import Evaluation, evaluate, headline, latent_metrics, picture_sets, tight_bound
@@ -15,6 +16,7 @@ from pipeline.vae.generation import decode, posterior_means
 from pipeline.vae.images import to_float
 from pipeline.vae.networks import VAE
 from pipeline.vae.objective import bits_per_dim
+from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
@@ -88,15 +90,13 @@ def test_the_four_columns_have_as_many_pictures_as_the_test_set(
 ) -> None:
     vae = tiny_vae()
     means = posterior_means(vae, shapes)
-    sets = list(picture_sets(vae, means, means, draws=2, seed=0))
-    assert [name for name, _ in sets] == [
-        "reconstructions",
-        *2 * ["samples"],
-        *2 * ["mixture"],
-        *2 * ["interpolations"],
-    ]
+    settings = load_params(ROOT / "params.yaml").evaluate.model_copy(update={"draws": 2})
+    sets = list(picture_sets(vae, means, means, settings, seed=0))
+    names = [name for name, _ in sets]
+    assert names == ["reconstructions", *2 * ["samples", "drawn"], *2 * ["mixture"], *2 * ["interpolations"]]
     assert all(pictures.shape == shapes.shape and pictures.dtype == torch.uint8 for _, pictures in sets)
-    for (name, first), (_, second) in zip(sets[1::2], sets[2::2], strict=True):
+    for name in set(names) - {"reconstructions"}:
+        first, second = (pictures for other, pictures in sets if other == name)
         assert not torch.equal(first, second), name
-    again = list(picture_sets(vae, means, means, draws=2, seed=0))
+    again = list(picture_sets(vae, means, means, settings, seed=0))
     assert all(torch.equal(one, other) for (_, one), (_, other) in zip(sets, again, strict=True))

@@ -88,7 +88,7 @@ def test_with_the_fid_network_each_column_has_its_fid(workspace: Path, fid_netwo
     evaluate.main("fc")
     metrics = storage.load_json(storage.METRICS / "fc.json")
     columns = {key.removesuffix("_fid") for key in metrics if key.endswith("_fid")}
-    assert columns == {"reconstructions", "samples", "mixture", "interpolations"}
+    assert columns == {"reconstructions", "samples", "drawn", "mixture", "interpolations"}
 
 
 def test_a_fid_network_file_that_holds_more_than_tensors_is_not_unpickled(

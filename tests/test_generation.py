@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
 import torch
 
-from pipeline.vae.generation import along, interpolate, midpoints, principal_directions, prior_noise
+from pipeline.vae.generation import along, decode, draw, interpolate, midpoints, principal_directions, prior_noise
 from pipeline.vae.networks import VAE
 
 
@@ -46,3 +47,21 @@ def test_midpoints_lie_between_two_pictures_and_use_each_twice() -> None:
     assert torch.equal(middles.sum(0), torch.ones(6))
     assert sorted(middles.flatten().tolist()) == [0.0] * 24 + [0.5] * 12
     assert not torch.equal(middles, midpoints(means, 1, seed=0))
+
+
+def test_drawn_pictures_spread_around_the_expected_one_by_the_deviation(tiny_vae: Callable[..., VAE]) -> None:
+    vae = tiny_vae()
+    torch.nn.init.constant_(vae.likelihood_log_std, math.log(10 / 255))
+    latents = prior_noise(vae, 1, 0).expand(400, -1)
+    expected = decode(vae, latents).float()
+    inside = (expected > 60) & (expected < 195)  # where nothing is cut
+    noise = (draw(vae, latents, torch.Generator().manual_seed(0)).float() - expected)[inside]
+    rounding = 1 / 12  # variance of what rounding adds, in levels squared
+    assert noise.mean().item() == pytest.approx(0, abs=0.1)
+    assert noise.var().item() == pytest.approx(100 + 2 * rounding, rel=0.02)
+
+
+def test_a_cross_entropy_draws_no_pictures(tiny_vae: Callable[..., VAE]) -> None:
+    vae = tiny_vae("fc", "bernoulli")
+    with pytest.raises(AssertionError, match="no 8-bit pictures"):
+        draw(vae, prior_noise(vae, 1, 0), torch.Generator())

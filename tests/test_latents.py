@@ -68,15 +68,15 @@ def test_a_mixture_is_found_and_drawn_from() -> None:
     """Two clouds in five dimensions: draws come from both, in no order, and never from between."""
     rng = torch.Generator().manual_seed(0)
     clouds = torch.randn(2000, 5, generator=rng) * 0.1 + 3 * torch.tensor([1.0, -1.0]).repeat(1000).unsqueeze(1)
-    drawn = mixture_latents(clouds, 1000, seed=0)
+    drawn = mixture_latents(clouds, 10, 1000, seed=0)
     assert drawn.shape == (1000, 5)
     assert drawn.dtype == torch.float32
     above = (drawn[:, 0] > 0).double()
     assert above.mean().item() == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(1000))
     assert above[:500].mean().item() == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(500))
     assert (drawn.abs() - 3).abs().max() < 1
-    assert torch.equal(drawn, mixture_latents(clouds, 1000, seed=0))
-    assert not torch.equal(drawn, mixture_latents(clouds, 1000, seed=1))
+    assert torch.equal(drawn, mixture_latents(clouds, 10, 1000, seed=0))
+    assert not torch.equal(drawn, mixture_latents(clouds, 10, 1000, seed=1))
 
 
 def test_a_linear_probe_reads_what_is_linear_and_nothing_else() -> None:

@@ -62,6 +62,8 @@ def test_parameters_cannot_change_after_loading() -> None:
         ({"networks": {"fc": {"hidden": []}}}, "networks.fc.hidden: found [], expected at least 1 of them"),
         ({"networks": {"fc": {"hidden": [9, 0]}}}, "networks.fc.hidden.1: found 0, expected greater than 0"),
         ({"networks": {"conv": {"channels": [1] * 6}}}, "networks.conv.channels: found [1, 1, 1, 1, 1, 1], expected"),
+        ({"evaluate": {"mixture_images": 5}}, "evaluate.mixture_images: found 5, expected at least mixture_components"),
+        ({"survey": {"radii": 6}}, "survey.radii: found 6, expected 5, 9, 13 or so on"),
         ({"run": {"threads": "all"}}, "run.threads: found 'all', expected a whole number"),
     ],
 )
@@ -176,6 +178,8 @@ def test_a_stage_uses_its_leaves_and_no_other() -> None:
         "evaluate.importance_images": 2000,
         "evaluate.draws": 3,
         "evaluate.pairwise_images": 5000,
+        "evaluate.mixture_components": 10,
+        "evaluate.mixture_images": 10_000,
         "evaluate.inception_weights": None,
     }
     assert used_parameters(params, "download") == {

@@ -12,7 +12,7 @@ import yaml
 from pipeline import claims, download, evaluate, lineage, storage, store, study, survey, train
 from pipeline.errors import InputError
 from pipeline.params import load_params, load_yaml
-from pipeline.records import CELL_VARIABLE, Record, load_records
+from pipeline.records import CELL_VARIABLE, CELLS, Record, load_records
 from pipeline.vae.assignment import EPOCHS
 from tests.conftest import ROOT, all_runs
 
@@ -44,7 +44,7 @@ def run(monkeypatch: pytest.MonkeyPatch, cell: str, *stages: str) -> Path:
         monkeypatch.setattr(sys, "argv", ["study", cell, stage])
         study.main()
         monkeypatch.chdir(root)
-    return study.CELLS / cell
+    return CELLS / cell
 
 
 def test_a_cell_has_its_own_parameters_results_and_runs(studied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,9 +97,9 @@ def test_claims_are_made_of_the_cells_numbers(studied: Path, monkeypatch: pytest
         model = content["model"]
         level = {"fc": 2.0, "conv": 1.0}[model] * (2 if "assignment" in name else 1)
         metrics = {"samples_frechet": level, "reconstructions_frechet": level}
-        storage.save_json(study.CELLS / name / storage.METRICS / f"{model}.json", metrics)
-        storage.save_json(study.CELLS / name / storage.METRICS / f"{model}_survey.json", surveyed)
-        weights = study.CELLS / name / storage.weights_path(model)
+        storage.save_json(CELLS / name / storage.METRICS / f"{model}.json", metrics)
+        storage.save_json(CELLS / name / storage.METRICS / f"{model}_survey.json", surveyed)
+        weights = CELLS / name / storage.weights_path(model)
         if name != "fc-0":
             weights.parent.mkdir(parents=True)
             shutil.copy(cell / storage.weights_path("fc"), weights)

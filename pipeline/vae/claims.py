@@ -115,11 +115,11 @@ def brightness(walks: Sequence[Mapping[str, Any]], limits: Thresholds) -> Claim:
                 *(over_draws([walk["ones"] for walk in walks]), "above", limit),
             ),
             Part(
-                f"share of diagonals z = A·s, of random signs s, along which it is above {limit:g}",
+                f"share of diagonals z = A·s, random signs s, that get lighter with A: rank correlation above {limit:g}",
                 *(over_draws(shares), "above", limits["nearly_all"]),
             ),
             Part(
-                "the same along the direction of posterior means that explains luminance best",
+                "that correlation along the direction of posterior means that explains luminance best",
                 *(over_draws([walk["direction"] for walk in walks]), "above", limit, False),
             ),
         ],

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
+from pipeline.params import Evaluate
 from pipeline.vae.distributions import DiagonalGaussian
 from pipeline.vae.estimates import Estimate
-from pipeline.vae.generation import decode, midpoints, prior_noise
+from pipeline.vae.generation import decode, draw, midpoints, prior_noise
 from pipeline.vae.images import batches, generator, to_float, to_uint8
 from pipeline.vae.latents import mixture_latents, rate_parts
 from pipeline.vae.networks import VAE
@@ -107,21 +108,26 @@ def latent_metrics(evaluation: Evaluation, seed: int) -> Metrics:
 
 
 def picture_sets(
-    vae: VAE, train_means: Tensor, test_means: Tensor, draws: int, seed: int
+    vae: VAE, train_means: Tensor, test_means: Tensor, settings: Evaluate, seed: int
 ) -> Iterator[tuple[str, Tensor]]:
     """The four columns of Ghosh et al. 2020, table 1: name and uint8 pictures, as many as test_means [N, latent_dim].
 
-    Decoded are posterior means of test pictures once, and `draws` times anew: the prior, a mixture fitted to
-    posterior means of training pictures, and the middles between two test pictures.
+    Decoded are posterior means of test pictures once, and `settings.draws` times anew: the prior, a mixture fitted to
+    posterior means of training pictures, and the middles between two test pictures. Beside them "drawn": pictures not
+    expected but drawn from the likelihood at the prior's latents, where it is one of 8-bit pictures.
     """
-    count = len(test_means)
+    count, draws = len(test_means), settings.draws
     yield "reconstructions", decode(vae, test_means)
+    rng = generator(seed, "pictures drawn")
     for latents in prior_noise(vae, draws * count, seed).split(count):
         yield "samples", decode(vae, latents)
-    for latents in mixture_latents(train_means, draws * count, seed).split(count):
+        if vae.architecture.likelihood == "gaussian":
+            yield "drawn", draw(vae, latents, rng)
+    fitted = train_means[: settings.mixture_images]
+    for latents in mixture_latents(fitted, settings.mixture_components, draws * count, seed).split(count):
         yield "mixture", decode(vae, latents)
-    for draw in range(draws):
-        yield "interpolations", decode(vae, midpoints(test_means, draw, seed))
+    for number in range(draws):
+        yield "interpolations", decode(vae, midpoints(test_means, number, seed))
 
 
 def headline(elbo: Estimate, likelihood: str) -> tuple[str, Estimate]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pipeline.vae.distributions import DiscretizedGaussian
 from pipeline.vae.images import batches, generator, to_uint8
 from pipeline.vae.networks import VAE
 
@@ -15,6 +16,23 @@ def decode(vae: VAE, latents: Tensor, batch_size: int = 500) -> Tensor:
     vae.eval()
     device = next(vae.parameters()).device
     return torch.cat([to_uint8(vae.decode(part.to(device)).mean).cpu() for part in latents.split(batch_size)])
+
+
+@torch.no_grad()
+def draw(vae: VAE, latents: Tensor, rng: torch.Generator, batch_size: int = 500) -> Tensor:
+    """Pictures drawn from the discretised Gaussian of latents [N, latent_dim], uint8 [N, 3, 32, 32] on the CPU.
+
+    Rounding a Gaussian's draw to the nearest level, cut to 0..255, is a draw of the discretised one.
+    """
+    vae.eval()
+    device = next(vae.parameters()).device
+    pictures = []
+    for part in latents.split(batch_size):
+        likelihood = vae.decode(part.to(device))
+        assert isinstance(likelihood, DiscretizedGaussian), "a cross-entropy has no 8-bit pictures to draw"
+        noise = torch.randn(likelihood.center.shape, generator=rng).to(device)
+        pictures.append(to_uint8(likelihood.center + likelihood.log_std.exp() * noise).cpu())
+    return torch.cat(pictures)
 
 
 @torch.no_grad()

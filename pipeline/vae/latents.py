@@ -18,9 +18,6 @@ from pipeline.vae.distributions import DiagonalGaussian
 from pipeline.vae.images import generator
 from pipeline.vae.objective import rate
 
-MIXTURE_COMPONENTS = 10  # Ghosh et al. 2020, section 5
-MIXTURE_IMAGES = 10_000  # that it is fitted to at most: all 45,000 take 40 s more on two cores
-
 
 @dataclass(frozen=True)
 class RateParts:
@@ -51,21 +48,21 @@ def rate_parts(posteriors: DiagonalGaussian, noise: Tensor, block: int = 500) ->
     return RateParts(information, rate(DiagonalGaussian(mean, log_std)).mean().item() - information)
 
 
-def mixture_latents(means: Tensor, count: int, seed: int) -> Tensor:
+def mixture_latents(means: Tensor, components: int, count: int, seed: int) -> Tensor:
     """`count` draws, [count, latent_dim], from a full-covariance Gaussian mixture of posterior means [N, latent_dim].
 
-    Fitted to the first MIXTURE_IMAGES of them. Ex-post density estimation (Ghosh et al. 2020, section 4): it draws
-    where encoded pictures are, which need not be where the prior does.
+    Ex-post density estimation (Ghosh et al. 2020, section 4): it draws where encoded pictures are, which need not be
+    where the prior does.
     """
     mixture = GaussianMixture(
-        MIXTURE_COMPONENTS,
+        components,
         init_params="k-means++",  # k-means itself adds up in the order in which threads end
         random_state=seed,
         reg_covar=1e-5,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a hundred steps of EM are enough for samples
-        latents, _ = mixture.fit(means[:MIXTURE_IMAGES].double().numpy()).sample(count)
+        latents, _ = mixture.fit(means.double().numpy()).sample(count)
     shuffled = torch.randperm(count, generator=generator(seed, "mixture"))  # they come sorted by component
     return torch.from_numpy(latents).float()[shuffled]
 
