@@ -10,7 +10,7 @@ SYSTEM := PATH="$(PATH)"
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: demo repro study publish yardstick ui test test-all lint bench clean history
+.PHONY: demo repro study publish yardstick ui test test-all lint bench peers clean history
 
 demo: history $(READY)  ## the whole pipeline on built-in shapes, figures in demo/
 	.venv/bin/python -m pipeline.demo
@@ -44,6 +44,10 @@ lint: $(READY)
 
 bench: history $(READY)  ## the numbers of README's comparisons, measured again
 	.venv/bin/python -m tests.bench.compare $(PUBLISH)
+
+peers: $(READY)  ## against pythae on data/images.safetensors, in equal time; three trainings
+	.venv/bin/uv pip install --quiet --python .venv --group peers --constraints requirements.txt
+	.venv/bin/python -m tests.bench.peers
 
 clean:  ## what a run leaves behind, but neither data nor the MLflow store
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache demo

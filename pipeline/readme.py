@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline import storage
 from pipeline.command import plain_command
 from pipeline.errors import InputError
 from pipeline.markdown import table
 from pipeline.params import MODELS
-from pipeline.records import Record
+from pipeline.records import CELLS, Record
+from pipeline.vae.assignment import EPOCHS
+from pipeline.vae.estimates import over_draws
 
 README = Path("README.md")
 COMPARISONS = storage.REPORTS / "comparisons"  # written by make bench
@@ -38,11 +42,12 @@ SETS = {
     "reconstructions": "reconstructions",
     "interpolations": "interpolations",
     "samples": "prior samples",
+    "drawn": "prior samples, drawn",
     "mixture": "mixture samples",
 }
 DISTANCES: Mapping[str, tuple[str, str]] = {
     "frechet": ("Fréchet ↓", ".2f"),
-    "kernel": ("kernel ↓", ".4f"),
+    "kernel": ("kernel ↓", "z.4f"),
     "precision": ("precision ↑", ".2f"),
     "recall": ("recall ↑", ".2f"),
     "density": ("density ↑", ".2f"),
@@ -85,19 +90,18 @@ def results(root: Path) -> str:
 
 def distances(root: Path) -> str:
     """How far each model's pictures are from test pictures, and real ones, which are nowhere nearer than the floor."""
-    rows = []
-    for name, label in SETS.items():
-        for model in MODELS:
-            measured = storage.load_json(root / storage.METRICS / f"{model}.json")
-            intervals = Record.load(root / storage.RUNS / f"evaluate@{model}.json").intervals
-            keys = {key: f"{name}_{key}" for key in DISTANCES}
-            rows.append(
-                [f"{model}, {label}"]
-                + [
-                    _with_spread(measured[keys[key]], intervals.get(f"test/{keys[key]}"), form)
-                    for key, (_, form) in DISTANCES.items()
-                ]
-            )
+    measured = {model: storage.load_json(root / storage.METRICS / f"{model}.json") for model in MODELS}
+    intervals = {model: Record.load(root / storage.RUNS / f"evaluate@{model}.json").intervals for model in MODELS}
+    rows = [
+        [f"{model}, {label}"]
+        + [
+            _with_spread(measured[model][f"{name}_{key}"], intervals[model].get(f"test/{name}_{key}"), form)
+            for key, (_, form) in DISTANCES.items()
+        ]
+        for name, label in SETS.items()
+        for model in MODELS
+        if f"{name}_frechet" in measured[model]  # bernoulli has no drawn samples
+    ]
     floor = storage.load_json(root / storage.METRICS / "yardstick.json")["floor"]
     spread = {key: (floor[f"{key}_low"], floor[f"{key}_high"]) for key in DISTANCES if f"{key}_low" in floor}
     real = [_with_spread(floor[key], spread.get(key), form) for key, (_, form) in DISTANCES.items()]
@@ -122,13 +126,14 @@ def yardstick(root: Path) -> str:
 
 
 def claims(root: Path) -> str:
-    """What the assignment said and whether it holds."""
+    """What the assignment said and whether it holds, with the first measurement that the verdict rests on."""
     rows = []
     for claim in storage.load_json(root / storage.REPORTS / "claims.json"):
-        low, high = claim["parts"][0]["interval"]
-        measure = f"{claim['parts'][0]['measure']}: {claim['parts'][0]['value']:.2f} ({low:.2f} to {high:.2f})"
+        part = next(part for part in claim["parts"] if part["decides"] and part["verdict"] == claim["verdict"])
+        low, high = part["interval"]
+        measure = f"{part['measure']}: {part['value']:.2f} ({low:.2f} to {high:.2f})"
         rows.append([f"{claim['number']}. {claim['says']}", measure, claim["verdict"]])
-    return table(["claim", "measured, among others: mean (95% interval)", "verdict"], rows)
+    return table(["claim", "what decides, first of all: mean (95% interval)", "verdict"], rows)
 
 
 def likelihoods(root: Path) -> str:
@@ -147,22 +152,52 @@ def likelihoods(root: Path) -> str:
 def assignment(root: Path) -> str:
     """The assignment's recipe and ours, by the number that the assignment printed, and the commands behind ours."""
     content = storage.load_json(root / COMPARISONS / "numbers.json")
-    compared = content["assignment"]
-    rows = [
-        [
-            f"{model}, {compared[model]['epochs']} epochs",
-            f"{compared[model]['assignment']:.1f}",
-            f"{compared[model]['ours']:.1f} ± {compared[model]['ours_standard_error']:.1f}",
-            f"{compared[model]['assignment'] - compared[model]['ours']:.1f}",
-        ]
-        for model in MODELS
-    ]
     settings = " ".join(f"-S {setting}" for setting in content["recipes"]["bernoulli"])
-    commands = [
-        f"    dvc exp run {settings} -S train.epochs={compared[model]['epochs']} evaluate@{model}\n" for model in MODELS
-    ]
+    rows, commands = [], []
+    for model in MODELS:
+        cells = sorted((root / CELLS).glob(f"assignment-{model}-*"))
+        losses = [storage.load_json(cell / storage.METRICS / f"{model}.json")["assignment_loss"] for cell in cells]
+        theirs, ours = over_draws(losses), content["likelihoods"]["bernoulli"][model]
+        rows.append(
+            [
+                f"{model}, {EPOCHS[model]} epochs",
+                f"{theirs.value:.1f} ± {(theirs.high - theirs.low) / 2:.1f}",
+                f"{ours['assignment_loss']:.1f} ± {2 * ours['assignment_loss_standard_error']:.1f}",
+                f"{theirs.value - ours['assignment_loss']:.1f}",
+            ]
+        )
+        commands.append(f"    dvc exp run {settings} -S train.epochs={EPOCHS[model]} evaluate@{model}\n")
     header = ["test `assignment_loss`, nats per image", "assignment's recipe", "ours", "ours is lower by"]
     return table(header, rows) + "\nOurs:\n\n" + "".join(commands)
+
+
+def peers(root: Path) -> str:
+    """Ours and pythae's, after the same time."""
+    content = storage.load_json(root / COMPARISONS / "peers.json")
+    rows = [
+        [name, f"{model['samples_frechet']:.2f} ± {model['half_interval']:.2f}", f"{model['elbo']:.1f}"]
+        for name, model in content["models"].items()
+    ]
+    return table([f"pictures {content['data_md5'][:8]}", "Fréchet of prior samples ↓", "elbo ↑"], rows)
+
+
+def tried(root: Path) -> str:
+    """Settings for better pictures, by the Fréchet distances of what they make from validation pictures."""
+    content = storage.load_json(root / COMPARISONS / "tried.json")
+    rows = [
+        [
+            f"{name}: {_options(row['changes'])}" if row["changes"] else name,
+            *(_number(row["frechet"][made], ".2f") if made in row["frechet"] else "" for made in SETS),
+            f"{row['elbo']:.0f}",
+            f"{row['multiply_adds'] / 1e6:.1f}",
+        ]
+        for name, row in content["settings"].items()
+    ]
+    return table([f"pictures {content['data_md5'][:8]}", *SETS.values(), "elbo", "million multiply-adds"], rows)
+
+
+def _options(changes: Mapping[str, Any]) -> str:
+    return " ".join(f"`{key}={json.dumps(value, separators=(',', ':'))}`" for key, value in changes.items())
 
 
 def tracking(root: Path) -> str:

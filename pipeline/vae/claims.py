@@ -115,7 +115,7 @@ def brightness(walks: Sequence[Mapping[str, Any]], limits: Thresholds) -> Claim:
                 *(over_draws([walk["ones"] for walk in walks]), "above", limit),
             ),
             Part(
-                f"share of diagonals z = A·s, random signs s, that get lighter with A: rank correlation above {limit:g}",
+                f"share of diagonals z = A·s, random signs s, that get lighter: rank correlation above {limit:g}",
                 *(over_draws(shares), "above", limits["nearly_all"]),
             ),
             Part(
