@@ -10,7 +10,7 @@ SYSTEM := PATH="$(PATH)"
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: demo repro study publish yardstick ui test test-all lint bench peers clean history
+.PHONY: demo repro study publish yardstick ui test test-all lint bench better peers clean history
 
 demo: history $(READY)  ## the whole pipeline on built-in shapes, figures in demo/
 	.venv/bin/python -m pipeline.demo
@@ -44,6 +44,9 @@ lint: $(READY)
 
 bench: history $(READY)  ## the numbers of README's comparisons, measured again
 	.venv/bin/python -m tests.bench.compare $(PUBLISH)
+
+better: history $(READY)  ## README's setting for better pictures, and those tried before it
+	.venv/bin/python -m tests.bench.better $(PUBLISH)
 
 peers: $(READY)  ## against pythae on data/images.safetensors, in equal time; three trainings
 	.venv/bin/uv pip install --quiet --python .venv --group peers --constraints requirements.txt

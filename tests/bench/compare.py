@@ -7,28 +7,23 @@ reports/comparisons/ with their records, README's tables are made from there; th
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pipeline import lineage, readme, storage, tracking
+from pipeline import lineage, readme, storage
 from pipeline.command import run_command
-from pipeline.experiments import committed, forget_experiment, run_experiment
-from pipeline.params import MODELS, Model
-from pipeline.records import Record, record_path
+from pipeline.params import MODELS
+from pipeline.records import Record
 from pipeline.vae import figures
 from pipeline.vae.assignment import EPOCHS
 from pipeline.vae.generation import decode, posterior_means, prior_noise
-from pipeline.weights import Trained, load_weights
 from tests.bench.overhead import tracking_share
+from tests.bench.trainings import Training, prepared_pictures, train
 
 COLUMNS = 10  # pictures in a row
 # What differs from params.yaml: for each likelihood the best of the few recipes tried with batches of 128. Under the
@@ -50,12 +45,17 @@ def main() -> None:
     overrides: list[str] = parser.parse_args().overrides
     record = Record("compare", {"recipes": RECIPES, "overrides": overrides}, data_name="")
     with tempfile.TemporaryDirectory() as folder:
-        ours: dict[str, dict[str, Comparison]] = {}
-        for likelihood in RECIPES:
-            ours[likelihood] = {model: compare(likelihood, model, overrides, Path(folder)) for model in MODELS}
-        images = test_images(overrides, Path(folder))
+        ours: dict[str, dict[str, Training]] = {}
+        for likelihood, recipe in RECIPES.items():
+            ours[likelihood] = {
+                model: train(
+                    f"{likelihood}-{model}", model, [*overrides, *recipe, f"train.epochs={EPOCHS[model]}"], Path(folder)
+                )
+                for model in MODELS
+            }
+        prepared, images = prepared_pictures(overrides, Path(folder))
         shutil.copytree(Path(folder, readme.COMPARISONS.name), readme.COMPARISONS, dirs_exist_ok=True)
-        overhead = tracking_share(Path(folder, "images.safetensors"))
+        overhead = tracking_share(prepared)
     trained = [comparison.trained for models in ours.values() for comparison in models.values()]
     record.data_name, record.data_md5 = trained[0].data_name, trained[0].data_md5
     record.weights_md5 = {
@@ -78,35 +78,7 @@ def main() -> None:
     print(f"inside tracking calls: {overhead['share']:.1%} of a training of {overhead['epochs']} epochs")
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """One of our models, trained as long as the assignment's."""
-
-    trained: Trained
-    metrics: dict[str, float]  # of the test pictures, with their standard errors
-
-
-def compare(likelihood: str, model: Model, overrides: list[str], folder: Path) -> Comparison:
-    """Train one model as a DVC experiment that stays out of the workspace, and keep its records."""
-    name = f"compare-{likelihood}-{model}"
-    settings = [*overrides, *RECIPES[likelihood], f"train.epochs={EPOCHS[model]}"]
-    revision = run_experiment(name, settings, [f"evaluate@{model}"])
-    runs = folder / readme.COMPARISONS.name / f"{likelihood}-{model}" / storage.RUNS.name
-    runs.mkdir(parents=True)
-    for stage in ("train", "evaluate"):
-        path = record_path(f"{stage}@{model}")
-        (runs / path.name).write_bytes(committed(revision, path.as_posix()))
-    tracking.sync(runs)
-    metrics: dict[str, float] = json.loads(committed(revision, f"{storage.METRICS.as_posix()}/{model}.json"))
-    standard_errors = Record.load(runs / f"evaluate@{model}.json").standard_errors
-    errors = {f"{key.removeprefix('test/')}_standard_error": value for key, value in standard_errors.items()}
-    weights = folder / f"{name}.safetensors"
-    _get(storage.weights_path(model), revision, weights)
-    forget_experiment(name)
-    return Comparison(load_weights(weights, torch.device("cpu")), metrics | errors)
-
-
-def drawn(ours: Mapping[str, Mapping[str, Comparison]], test: Tensor) -> Figure:
+def drawn(ours: Mapping[str, Mapping[str, Training]], test: Tensor) -> Figure:
     """Test pictures, their reconstructions and prior samples, one likelihood beside the other."""
     shown = test[:COLUMNS]
     panels = {}
@@ -124,21 +96,6 @@ def drawn(ours: Mapping[str, Mapping[str, Comparison]], test: Tensor) -> Figure:
     data = next(iter(ours["gaussian"].values())).trained.data_name
     title = f"Reconstructions and prior samples under two likelihoods: {data}, kl_weight 1, {epochs}"
     return figures.rows_of_pictures(title, panels)
-
-
-def test_images(overrides: list[str], folder: Path) -> Tensor:
-    """Test pictures, uint8 [N, 3, 32, 32]; all prepared pictures lie in `folder` then."""
-    revision = run_experiment("compare-data", overrides, ["download"])
-    _get(storage.IMAGES, revision, folder / "images.safetensors")
-    forget_experiment("compare-data")
-    arrays, _ = storage.load_tensors(folder / "images.safetensors", ("test_images",))
-    return torch.from_numpy(arrays["test_images"])
-
-
-def _get(path: Path, revision: str, target: Path) -> None:
-    """A file that DVC keeps, as it was at `revision`."""
-    get = ["dvc", "get", "--quiet", ".", str(path), "--rev", revision, "--out", str(target)]
-    subprocess.run(get, check=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,124 @@
+"""What makes better pictures? Settings tried one by one on validation pictures, and the one that README names, on test.
+
+Each of SETTINGS trains for a few epochs; what helped is in BETTER, trained as long as the defaults. Distances are
+Fréchet's, in the yardstick's features. Written to reports/comparisons/, from where README's tables are made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+from tqdm import tqdm
+
+from pipeline import lineage, readme, storage
+from pipeline.command import run_command
+from pipeline.features import YARDSTICK, load_yardstick
+from pipeline.hardware import prepare
+from pipeline.params import PARAMS_FILE, Model, Params, changed, load_params, load_yaml
+from pipeline.records import Record
+from pipeline.train import architecture
+from pipeline.vae import figures
+from pipeline.vae.classifier import features_of
+from pipeline.vae.distances import frechet_distance
+from pipeline.vae.evaluation import picture_sets
+from pipeline.vae.fitting import fit
+from pipeline.vae.generation import posterior_means
+from pipeline.vae.networks import build_vae, multiply_adds
+from tests.bench.trainings import Training, prepared_pictures, train
+
+MODEL: Model = "conv"
+COLUMNS = 10  # pictures in a row
+FINER: Mapping[str, Any] = {"evaluate.mixture_components": 20, "evaluate.mixture_images": 45_000}
+BETTER: Mapping[str, Any] = {"latent_dim": 256, **FINER}  # as many epochs as params.yaml says
+COMMON: Mapping[str, Any] = {"train.epochs": 6, "evaluate.draws": 1}
+SETTINGS: Mapping[str, Mapping[str, Any]] = {  # by what the table calls them: what differs from params.yaml
+    "params.yaml as it is": {},
+    "another seed": {"seed": 1},
+    "more weight on the rate": {"kl_weight": 4.0},
+    "less weight on the rate": {"kl_weight": 0.25},
+    "more latents": {"latent_dim": 256},
+    "wider layers": {"networks.conv.channels": [64, 128, 256]},
+    "a finer mixture": FINER,
+    "a finer mixture, more latents": {"latent_dim": 256, **FINER},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.better", description=__doc__)
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="parameters that choose the data")
+    overrides: list[str] = parser.parse_args().overrides
+    record = Record("better", {"setting": BETTER, "common": COMMON, "overrides": overrides}, data_name="")
+    with tempfile.TemporaryDirectory() as folder:
+        path, test = prepared_pictures(overrides, Path(folder))
+        settings = [f"{key}={value}" for key, value in BETTER.items()]
+        best = train("better", MODEL, [*overrides, *settings], Path(folder))
+        shutil.copytree(Path(folder, readme.COMPARISONS.name), readme.COMPARISONS, dirs_exist_ok=True)
+        rows = tried(path)
+        shown = drawn(best, path, test)
+    record.data_name, record.data_md5 = best.trained.data_name, best.trained.data_md5
+    record.weights_md5 = {"better": best.trained.md5}
+
+    numbers, picture = readme.COMPARISONS / "better.json", readme.COMPARISONS / "better.png"
+    content = {"data_md5": record.data_md5, "setting": BETTER, "metrics": best.metrics, "common": COMMON, "tried": rows}
+    storage.save_json(numbers, content)
+    code = lineage.code_hash([Path(__file__), Path(figures.__file__)])
+    text = lineage.figure_text(record.data_md5, record.weights_md5, {"setting": dict(BETTER)}, code)
+    storage.save_figure(picture, shown, text)
+    record.save([YARDSTICK], [numbers, picture])
+    readme.main()
+
+
+def tried(prepared: Path) -> dict[str, dict[str, Any]]:
+    """For each setting what differs and what validation pictures say."""
+    load_params()
+    content = load_yaml(PARAMS_FILE)
+    device = prepare(content["run"]["threads"])
+    arrays, _ = storage.load_tensors(prepared, ("train_images", "validation_images"))
+    training, validation = (torch.from_numpy(array).to(device) for array in arrays.values())
+    yardstick = load_yardstick(device)
+    reference = features_of(yardstick, validation)
+    rows: dict[str, dict[str, Any]] = {}
+    for name, changes in tqdm(SETTINGS.items(), unit=" settings", disable=None):
+        params = Params.model_validate(changed(content, {**COMMON, **changes}))
+        vae = build_vae(architecture(params, MODEL), params.seed).to(device)
+        *_, last = fit(vae, training, validation, params.train, params.kl_weight, params.seed)
+        train_means, means = (posterior_means(vae, images) for images in (training, validation))
+        distances = {
+            made: frechet_distance(features_of(yardstick, pictures), reference)
+            for made, pictures in picture_sets(vae, train_means, means, params.evaluate, params.seed)
+        }
+        rows[name] = {"changes": changes, "elbo": last["validation/elbo"], "multiply_adds": multiply_adds(vae)}
+        rows[name]["frechet"] = distances
+        tqdm.write(f"{name}: " + ", ".join(f"{key} {value:.2f}" for key, value in distances.items()))
+    return rows
+
+
+def drawn(best: Training, prepared: Path, test: Tensor) -> Figure:
+    """What the named setting makes, a row or two of each kind."""
+    vae = best.trained.vae
+    settings = Params.model_validate(changed(load_yaml(PARAMS_FILE), BETTER)).evaluate.model_copy(update={"draws": 1})
+    arrays, _ = storage.load_tensors(prepared, ("train_images",))
+    train_means = posterior_means(vae, torch.from_numpy(arrays["train_images"]))
+    rows = [("test pictures", test[:COLUMNS])]
+    for made, pictures in picture_sets(vae, train_means, posterior_means(vae, test[: 2 * COLUMNS]), settings, seed=0):
+        if made in readme.SETS and made != "interpolations":
+            rows += [(readme.SETS[made], part) for part in pictures.split(COLUMNS)][
+                : 1 if made == "reconstructions" else 2
+            ]
+    parameters = best.trained.parameters
+    title = (
+        f"{best.trained.data_name}, {MODEL}, latent_dim {parameters['latent_dim']}, {parameters['train.epochs']} epochs"
+    )
+    return figures.rows_of_pictures(f"The setting for better pictures: {title}", {"": rows})
+
+
+if __name__ == "__main__":
+    run_command(main)
