@@ -27,7 +27,7 @@ from pipeline.records import Record
 from pipeline.train import architecture
 from pipeline.vae import figures
 from pipeline.vae.classifier import features_of
-from pipeline.vae.distances import frechet_distance
+from pipeline.vae.distances import distances
 from pipeline.vae.evaluation import picture_sets
 from pipeline.vae.fitting import fit
 from pipeline.vae.generation import posterior_means
@@ -91,13 +91,13 @@ def tried(prepared: Path) -> dict[str, dict[str, Any]]:
         vae = build_vae(architecture(params, MODEL), params.seed).to(device)
         *_, last = fit(vae, training, validation, params.train, params.kl_weight, params.seed)
         train_means, means = (posterior_means(vae, images) for images in (training, validation))
-        distances = {
-            made: frechet_distance(features_of(yardstick, pictures), reference)
+        found = {
+            made: distances(features_of(yardstick, pictures), reference, params.evaluate.pairwise_images)
             for made, pictures in picture_sets(vae, train_means, means, params.evaluate, params.seed)
         }
         rows[name] = {"changes": changes, "elbo": last["validation/elbo"], "multiply_adds": multiply_adds(vae)}
-        rows[name]["frechet"] = distances
-        tqdm.write(f"{name}: " + ", ".join(f"{key} {value:.2f}" for key, value in distances.items()))
+        rows[name]["distances"] = found
+        tqdm.write(f"{name}: " + ", ".join(f"{made} {found[made]['frechet']:.2f}" for made in found))
     return rows
 
 
