@@ -12,7 +12,7 @@ from pipeline import storage
 from pipeline.command import plain_command
 from pipeline.errors import InputError
 from pipeline.markdown import table
-from pipeline.params import MODELS
+from pipeline.params import MODELS, Model
 from pipeline.records import CELLS, Record
 from pipeline.vae.assignment import EPOCHS
 from pipeline.vae.estimates import over_draws
@@ -155,9 +155,8 @@ def assignment(root: Path) -> str:
     settings = " ".join(f"-S {setting}" for setting in content["recipes"]["bernoulli"])
     rows, commands = [], []
     for model in MODELS:
-        cells = sorted((root / CELLS).glob(f"assignment-{model}-*"))
-        losses = [storage.load_json(cell / storage.METRICS / f"{model}.json")["assignment_loss"] for cell in cells]
-        theirs, ours = over_draws(losses), content["likelihoods"]["bernoulli"][model]
+        theirs = over_draws(_over_seeds(root, f"assignment-{model}", model, "assignment_loss"))
+        ours = content["likelihoods"]["bernoulli"][model]
         rows.append(
             [
                 f"{model}, {EPOCHS[model]} epochs",
@@ -178,22 +177,54 @@ def peers(root: Path) -> str:
         [name, f"{model['samples_frechet']:.2f} ± {model['half_interval']:.2f}", f"{model['elbo']:.1f}"]
         for name, model in content["models"].items()
     ]
-    return table([f"pictures {content['data_md5'][:8]}", "Fréchet of prior samples ↓", "elbo ↑"], rows)
+    seeds = {key: over_draws(_over_seeds(root, "conv", "conv", key)) for key in ("samples_frechet", "elbo")}
+    spread = [
+        _with_spread(found.value, (found.low, found.high), form)
+        for found, form in zip(seeds.values(), (".2f", ".1f"), strict=True)
+    ]
+    rows.insert(1, ["ours, three seeds, from the study", *spread])
+    found = table([f"pictures {content['data_md5'][:8]}", "Fréchet of prior samples ↓", "elbo ↑"], rows)
+    return found + f"\nOurs for {content['epochs']} epochs; pythae {content['pythae']} for as many seconds.\n"
 
 
-def tried(root: Path) -> str:
-    """Settings for better pictures, by the Fréchet distances of what they make from validation pictures."""
-    content = storage.load_json(root / COMPARISONS / "tried.json")
+def better(root: Path) -> str:
+    """The setting for better pictures against the assignment's recipe, and what was tried on the way."""
+    content = storage.load_json(root / COMPARISONS / "better.json")
+    ours = Record.load(root / COMPARISONS / "better" / storage.RUNS.name / "evaluate@conv.json")
+    theirs = over_draws(_over_seeds(root, "assignment-conv", "conv", "samples_frechet"))
     rows = [
         [
+            "the assignment's recipe, conv, prior samples",
+            _with_spread(theirs.value, (theirs.low, theirs.high), ".2f"),
+            "1",
+        ]
+    ]
+    for made, label in SETS.items():
+        value = ours.metrics[key := f"test/{made}_frechet"]
+        rows.append([label, _with_spread(value, ours.intervals.get(key), ".2f"), f"{value / theirs.value:.2f}"])
+    reached = table(["from test pictures", "Fréchet ↓", "over the assignment's"], rows)
+    options = " ".join(f"-S {key}={value}" for key, value in content["setting"].items())
+    tried = [
+        [
             f"{name}: {_options(row['changes'])}" if row["changes"] else name,
-            *(_number(row["frechet"][made], ".2f") if made in row["frechet"] else "" for made in SETS),
+            *(f"{row['distances'][made]['frechet']:.2f}" for made in SETS),
+            f"{row['distances']['samples']['density']:.2f}",
             f"{row['elbo']:.0f}",
             f"{row['multiply_adds'] / 1e6:.1f}",
         ]
-        for name, row in content["settings"].items()
+        for name, row in content["tried"].items()
     ]
-    return table([f"pictures {content['data_md5'][:8]}", *SETS.values(), "elbo", "million multiply-adds"], rows)
+    header = [
+        *(f"{content['common']['train.epochs']} epochs; Fréchet from validation pictures", *SETS.values()),
+        *("density of prior samples", "elbo", "million multiply-adds"),
+    ]
+    return f"    dvc exp run {options} evaluate@conv\n\n{reached}\n{table(header, tried)}"
+
+
+def _over_seeds(root: Path, cell: str, model: Model, key: str) -> list[float]:
+    """A metric of the study's cells of that name, a value for each seed."""
+    cells = sorted((root / CELLS).glob(f"{cell}-[0-9]"))
+    return [storage.load_json(cell / storage.METRICS / f"{model}.json")[key] for cell in cells]
 
 
 def _options(changes: Mapping[str, Any]) -> str:
@@ -213,6 +244,8 @@ TABLES: Mapping[str, Callable[[Path], str]] = {
     "claims": claims,
     "likelihoods": likelihoods,
     "assignment": assignment,
+    "better": better,
+    "peers": peers,
     "tracking": tracking,
 }
 
