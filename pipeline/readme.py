@@ -18,7 +18,7 @@ from pipeline.vae.assignment import EPOCHS
 from pipeline.vae.estimates import over_draws
 
 README = Path("README.md")
-COMPARISONS = storage.REPORTS / "comparisons"  # written by make bench
+COMPARISONS = storage.REPORTS / "comparisons"  # written by make bench, make better and make peers
 BLOCK = re.compile(r"(?P<start><!-- (?P<name>\w+) -->\n)(?P<table>.*?)(?P<end><!-- end -->)", re.DOTALL)
 
 RESULTS: Mapping[str, tuple[str, str]] = {
@@ -137,7 +137,7 @@ def claims(root: Path) -> str:
 
 
 def likelihoods(root: Path) -> str:
-    """Reconstructions and prior samples under both likelihoods, and how each was trained."""
+    """Reconstructions and rate under both likelihoods, and how each was trained."""
     content = storage.load_json(root / COMPARISONS / "numbers.json")
     rows = [
         [f"{model}, {name}", *(_number(content["likelihoods"][name][model][key], RESULTS[key][1]) for key in COMPARED)]
@@ -160,7 +160,7 @@ def assignment(root: Path) -> str:
         rows.append(
             [
                 f"{model}, {EPOCHS[model]} epochs",
-                f"{theirs.value:.1f} ± {(theirs.high - theirs.low) / 2:.1f}",
+                _with_spread(theirs.value, (theirs.low, theirs.high), ".1f"),
                 f"{ours['assignment_loss']:.1f} ± {2 * ours['assignment_loss_standard_error']:.1f}",
                 f"{theirs.value - ours['assignment_loss']:.1f}",
             ]

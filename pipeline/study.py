@@ -55,18 +55,16 @@ def enter(name: str) -> Model:
 
 def cell(name: str) -> tuple[Model, dict[str, Any]]:
     """The model of a cell and the parameters, by dotted key, that differ from params.yaml."""
-    path = STUDY_PARAMS
-    content = load_yaml(path)
+    content = load_yaml(STUDY_PARAMS)
     cells, assignments = content.get("cells", {}), content.get("assignments", {})
     common = content.get("common", {}) if name in cells else {}
     cells |= assignments
     if name not in cells:
-        raise InputError(f"{path}: found no cell {name}, expected one of {', '.join(cells)}")
-    if cells[name].get("model") not in MODELS:
-        raise InputError(
-            f"{path}: cells.{name}.model: found {cells[name].get('model')!r}, expected one of {', '.join(MODELS)}"
-        )
-    return cells[name]["model"], common | cells[name].get("set", {})
+        raise InputError(f"{STUDY_PARAMS}: found no cell {name}, expected one of {', '.join(cells)}")
+    model = cells[name].get("model")
+    if model not in MODELS:
+        raise InputError(f"{STUDY_PARAMS}: cells.{name}.model: found {model!r}, expected one of {', '.join(MODELS)}")
+    return model, common | cells[name].get("set", {})
 
 
 if __name__ == "__main__":
