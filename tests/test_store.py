@@ -19,17 +19,18 @@ def open_at_once(folder: Path, barrier: object, answers: object) -> None:
         answers.put(store.experiment_id(store.open_store(), "shapes"))  # type: ignore[attr-defined]
 
 
-def test_four_processes_at_once_create_one_store(tmp_path: Path) -> None:
+def test_four_processes_at_once_create_one_store(workspace: Path) -> None:
     processes = multiprocessing.get_context("spawn")
     barrier, answers = processes.Barrier(4), processes.Queue()
-    started = [processes.Process(target=open_at_once, args=(tmp_path, barrier, answers)) for _ in range(4)]
+    arguments = (workspace, barrier, answers)
+    started = [processes.Process(target=open_at_once, args=arguments, daemon=True) for _ in range(4)]
     for process in started:
         process.start()
     found = [answers.get(timeout=120) for _ in started]
     for process in started:
         process.join()
     assert found == ["1"] * 4
-    assert sorted(path.name for path in tmp_path.iterdir() if "partial" in path.name) == []
+    assert sorted(path.name for path in workspace.iterdir() if "partial" in path.name) == []
 
 
 def test_a_moved_store_finds_its_artifacts_and_models(finished: Path, copied: Path) -> None:

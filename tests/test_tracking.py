@@ -33,7 +33,7 @@ def test_three_processes_restore_each_run_once(copied: Path) -> None:
     without_store(copied)
     processes = multiprocessing.get_context("spawn")
     barrier = processes.Barrier(3)
-    started = [processes.Process(target=sync_at_once, args=(copied, barrier)) for _ in range(3)]
+    started = [processes.Process(target=sync_at_once, args=(copied, barrier), daemon=True) for _ in range(3)]
     for process in started:
         process.start()
     for process in started:
