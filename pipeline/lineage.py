@@ -27,6 +27,7 @@ DRAWING: Mapping[str, tuple[str, ...]] = {
         "vae/geometry",
         "vae/images",
         "vae/networks",
+        "vae/priors",
         "weights",
     ),
     "yardstick": (
@@ -53,6 +54,7 @@ DRAWING: Mapping[str, tuple[str, ...]] = {
         "vae/geometry",
         "vae/images",
         "vae/networks",
+        "vae/priors",
     ),
 }
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from pipeline.errors import InputError
@@ -24,7 +24,7 @@ MODELS: tuple[Model, ...] = ("fc", "conv")
 # record and its MLflow run state.
 USED_BY_STAGE: Mapping[str, tuple[str, ...]] = {
     "download": ("seed", "data"),
-    "train": ("kl_weight", "likelihood", "latent_dim", "seed", "train", "networks.{model}"),
+    "train": ("kl_weight", "likelihood", "latent_dim", "prior_components", "seed", "train", "networks.{model}"),
     "yardstick": ("seed", "yardstick"),
     "evaluate": ("seed", "evaluate"),
     "survey": ("seed", "survey"),
@@ -161,6 +161,7 @@ class Params(Section):
     kl_weight: NonNegative
     likelihood: Literal["gaussian", "bernoulli"]
     latent_dim: PositiveInt
+    prior_components: NonNegativeInt
     seed: Annotated[int, Field(ge=0)]
     data: Data
     train: Train

@@ -22,7 +22,7 @@ from pipeline.vae.generation import (
     interpolate,
     posterior_means,
     principal_directions,
-    prior_noise,
+    prior_latents,
 )
 from pipeline.vae.geometry import luminance_direction
 from pipeline.weights import Trained, load_trained
@@ -76,7 +76,7 @@ def pictures(models: list[Trained], test: Tensor, settings: Render, seed: int) -
     data = models[0].data_name
     both = f"{data}, {_shared_kl_weight(models)}"
     for trained in models:
-        samples = decode(trained.vae, prior_noise(trained.vae, settings.samples, seed))
+        samples = decode(trained.vae, prior_latents(trained.vae, settings.samples, seed))
         yield f"{trained.model}_samples", figures.samples(f"Prior samples: {trained.title}, {data}", samples)
 
     shown = test[: settings.reconstructions]
@@ -100,7 +100,7 @@ def interpolations(trained: Trained, test: Tensor, settings: Render, seed: int) 
     count = min(settings.interpolation_rows, len(test) // 2)
     rows = []
     for kind, ends in (
-        ("prior draws", prior_noise(trained.vae, 2 * count, seed)),
+        ("prior draws", prior_latents(trained.vae, 2 * count, seed)),
         ("test pictures", posterior_means(trained.vae, test[: 2 * count])),
     ):
         lines = interpolate(ends[:count], ends[count:], settings.interpolation_steps)
@@ -131,7 +131,7 @@ def neighbours(
     trained: Trained, yardstick: Classifier, train: Tensor, settings: Render, seed: int
 ) -> list[tuple[str, Tensor]]:
     """Rows of a prior sample and the training pictures, uint8 [N, 3, 32, 32], whose features are nearest to its own."""
-    samples = decode(trained.vae, prior_noise(trained.vae, settings.neighbour_rows, seed))
+    samples = decode(trained.vae, prior_latents(trained.vae, settings.neighbour_rows, seed))
     distances = torch.cdist(features_of(yardstick, samples), features_of(yardstick, train))
     nearest = distances.topk(settings.neighbours, largest=False).indices  # [rows, neighbours]
     return [

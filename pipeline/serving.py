@@ -15,7 +15,7 @@ from mlflow.pyfunc import save_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
-from pipeline.vae.generation import decode, posterior_means, prior_noise
+from pipeline.vae.generation import decode, posterior_means, prior_latents
 from pipeline.weights import load_weights
 
 Array = np.ndarray[Any, Any]
@@ -55,7 +55,7 @@ class ServedVAE(PythonModel):
         if task == "sample":
             if array.size != 1 or array.dtype.kind not in "iu" or array.item() < 1:
                 raise _refusal(f"task sample: found {_form(array)}, expected one positive integer, how many to draw")
-            return decode(vae, prior_noise(vae, int(array.item()), seed)).numpy()
+            return decode(vae, prior_latents(vae, int(array.item()), seed)).numpy()
         if task == "decode":
             if array.ndim != 2 or array.shape[1] != latent_dim or array.dtype.kind not in "fiu":
                 raise _refusal(f"task decode: found {_form(array)}, expected latents, float32 [N, {latent_dim}]")

@@ -40,6 +40,11 @@ def main(model: Model) -> None:
     arrays, data = storage.load_tensors(storage.IMAGES, ("train_images", "test_images"))
     train, test = (torch.from_numpy(array).to(device) for array in arrays.values())
     trained = load_trained(model, device)
+    if components := trained.vae.architecture.prior_components:
+        raise InputError(
+            f"{storage.weights_path(model)}: found a prior of {components} components, expected N(0, I), about whose "
+            "centre and directions the survey asks; train with prior_components 0"
+        )
     record = Record(
         f"survey@{model}", used_parameters(params, "survey"), data["name"], lineage.md5(storage.IMAGES),
         weights_md5={model: trained.md5}, trained_with=trained.parameters,

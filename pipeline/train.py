@@ -65,16 +65,17 @@ def main(model: Model) -> None:
 
 def architecture(params: Params, model: Model) -> Architecture:
     sizes = params.networks.fc.hidden if model == "fc" else params.networks.conv.channels
-    return Architecture(model, tuple(sizes), params.latent_dim, params.likelihood)
+    return Architecture(model, tuple(sizes), params.latent_dim, params.likelihood, params.prior_components)
 
 
 @torch.no_grad()
 def previews(vae: VAE, validation: torch.Tensor) -> dict[str, np.ndarray[Any, Any]]:
-    """Grids [H, W, 3] uint8: the same prior draws every epoch; rows of validation pictures, each above its decoding."""
+    """Grids [H, W, 3] uint8: prior draws of the same noise every epoch; rows of pictures, each above its decoding."""
     vae.eval()
-    noise = torch.randn(PREVIEW_SIDE**2, vae.architecture.latent_dim, generator=generator(0, "previews"))
     pictures = to_float(validation[: PREVIEW_SIDE**2 // 2])
-    samples = vae.decode(noise.to(pictures.device)).mean
+    rng, count = generator(0, "previews"), PREVIEW_SIDE**2
+    noise = torch.randn(count, vae.architecture.latent_dim, generator=rng).to(pictures.device)
+    samples = vae.decode(vae.prior.sample(noise, torch.rand(count, generator=rng).to(pictures.device))).mean
     decoded = vae.decode(vae.encode(pictures).mean).mean
     reconstructions = torch.cat(
         [row for pair in zip(pictures.split(PREVIEW_SIDE), decoded.split(PREVIEW_SIDE), strict=True) for row in pair]

@@ -38,6 +38,7 @@ TINY: Mapping[str, Any] = {
     "kl_weight": 1.0,
     "likelihood": "gaussian",
     "latent_dim": 4,
+    "prior_components": 3,
     "seed": 0,
     "data": {"source": "shapes", "name": "shapes", "path": None, "url": None, "validation": 100},
     "train": {"epochs": 2, "batch_size": 50},
@@ -75,9 +76,9 @@ def model(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def tiny_vae() -> Callable[..., VAE]:
-    def build(model: str = "fc", likelihood: str = "gaussian", seed: int = 0) -> VAE:
+    def build(model: str = "fc", likelihood: str = "gaussian", seed: int = 0, prior_components: int = 0) -> VAE:
         sizes = {"fc": (16,), "conv": (4, 8)}[model]
-        return build_vae(Architecture(model, sizes, 4, likelihood), seed)  # type: ignore[arg-type]
+        return build_vae(Architecture(model, sizes, 4, likelihood, prior_components), seed)  # type: ignore[arg-type]
 
     return build
 

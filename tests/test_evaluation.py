@@ -20,10 +20,11 @@ from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
+@pytest.mark.parametrize("prior_components", [0, 3])
 def test_metrics_do_not_depend_on_the_batch_size(
-    tiny_vae: Callable[..., VAE], shapes: torch.Tensor, model: str, batch_size: int
+    tiny_vae: Callable[..., VAE], shapes: torch.Tensor, model: str, batch_size: int, prior_components: int
 ) -> None:
-    vae = tiny_vae(model)
+    vae = tiny_vae(model, prior_components=prior_components)
     whole, parts = evaluate(vae, shapes, 50, seed=0), evaluate(vae, shapes, batch_size, seed=0)
     for name, values in whole.per_image.items():
         assert parts.per_image[name].mean().item() == pytest.approx(values.mean().item(), rel=1e-6, abs=1e-6)
@@ -31,7 +32,7 @@ def test_metrics_do_not_depend_on_the_batch_size(
     torch.testing.assert_close(parts.dimension_rates, whole.dimension_rates, rtol=1e-6, atol=1e-7)
 
 
-def test_terms_add_up_and_the_rate_is_the_sum_over_dimensions(
+def test_terms_add_up_and_under_a_standard_prior_the_rate_is_the_sum_over_dimensions(
     tiny_vae: Callable[..., VAE], shapes: torch.Tensor
 ) -> None:
     evaluation = evaluate(tiny_vae(), shapes, 50, seed=0)
@@ -77,8 +78,11 @@ def test_the_tight_bound_is_above_the_elbo_whatever_the_batches(
     assert bounds.mean() > evaluate(vae, shapes, 50, seed=0).per_image["elbo"].mean()
 
 
-def test_the_parts_of_the_rate_add_up_to_it(tiny_vae: Callable[..., VAE], shapes: torch.Tensor) -> None:
-    evaluation = evaluate(tiny_vae(), shapes, 50, seed=0)
+@pytest.mark.parametrize("prior_components", [0, 3])
+def test_the_parts_of_the_rate_add_up_to_it(
+    tiny_vae: Callable[..., VAE], shapes: torch.Tensor, prior_components: int
+) -> None:
+    evaluation = evaluate(tiny_vae(prior_components=prior_components), shapes, 50, seed=0)
     parts = latent_metrics(evaluation, seed=0)
     assert parts["mutual_information"] <= math.log(len(shapes))
     total = parts["mutual_information"] + parts["aggregate_divergence"]

@@ -39,6 +39,16 @@ def test_same_seed_same_bits_another_seed_differs(
     assert any(not torch.equal(first[key], other[key]) for key in first)
 
 
+def test_a_mixture_prior_is_trained_along_and_repeats_bit_by_bit(
+    tiny_vae: Callable[..., VAE], shapes: torch.Tensor
+) -> None:
+    start, first, again = (tiny_vae(prior_components=3) for _ in range(3))
+    assert trained(first, shapes) == trained(again, shapes)
+    for name, value in first.prior.state_dict().items():
+        assert torch.equal(value, again.prior.state_dict()[name]), name
+        assert not torch.equal(value, start.prior.state_dict()[name]), name
+
+
 def test_what_the_caller_draws_between_epochs_changes_nothing(
     tiny_vae: Callable[..., VAE], shapes: torch.Tensor
 ) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from pipeline.vae.generation import along, decode, draw, interpolate, midpoints, principal_directions, prior_noise
+from pipeline.vae.generation import along, decode, draw, interpolate, midpoints, principal_directions, prior_latents
 from pipeline.vae.networks import VAE
 
 
@@ -38,7 +38,9 @@ def test_a_walk_along_a_direction_goes_through_the_centre() -> None:
 
 
 def test_first_prior_draws_do_not_depend_on_how_many_follow(tiny_vae: Callable[..., VAE]) -> None:
-    assert torch.equal(prior_noise(tiny_vae(), 10, 0)[:3], prior_noise(tiny_vae(), 3, 0))
+    assert torch.equal(prior_latents(tiny_vae(), 10, 0)[:3], prior_latents(tiny_vae(), 3, 0))
+    vae = tiny_vae(prior_components=3)
+    torch.testing.assert_close(prior_latents(vae, 10, 0)[:3], prior_latents(vae, 3, 0), rtol=1e-5, atol=1e-6)
 
 
 def test_midpoints_lie_between_two_pictures_and_use_each_twice() -> None:
@@ -52,7 +54,7 @@ def test_midpoints_lie_between_two_pictures_and_use_each_twice() -> None:
 def test_drawn_pictures_spread_around_the_expected_one_by_the_deviation(tiny_vae: Callable[..., VAE]) -> None:
     vae = tiny_vae()
     torch.nn.init.constant_(vae.likelihood_log_std, math.log(10 / 255))
-    latents = prior_noise(vae, 1, 0).expand(400, -1)
+    latents = prior_latents(vae, 1, 0).expand(400, -1)
     expected = decode(vae, latents).float()
     inside = (expected > 60) & (expected < 195)  # where nothing is cut
     noise = (draw(vae, latents, torch.Generator().manual_seed(0)).float() - expected)[inside]
@@ -64,4 +66,4 @@ def test_drawn_pictures_spread_around_the_expected_one_by_the_deviation(tiny_vae
 def test_a_cross_entropy_draws_no_pictures(tiny_vae: Callable[..., VAE]) -> None:
     vae = tiny_vae("fc", "bernoulli")
     with pytest.raises(AssertionError, match="no 8-bit pictures"):
-        draw(vae, prior_noise(vae, 1, 0), torch.Generator())
+        draw(vae, prior_latents(vae, 1, 0), torch.Generator())

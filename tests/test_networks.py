@@ -39,12 +39,12 @@ def test_the_seed_alone_decides_the_weights_and_global_randomness_is_left_alone(
 
 @pytest.mark.parametrize("channels", [(2,), (2, 3, 4, 5, 6)])
 def test_convolutions_from_one_layer_to_five(channels: tuple[int, ...], shapes: torch.Tensor) -> None:
-    vae = build_vae(Architecture("conv", channels, 4, "gaussian"), seed=0)
+    vae = build_vae(Architecture("conv", channels, 4, "gaussian", 0), seed=0)
     assert vae.decode(vae.encode(to_float(shapes)).mean).mean.shape == (50, 3, 32, 32)
 
 
 def test_multiply_adds_of_the_fully_connected_network_are_its_weights() -> None:
-    vae = build_vae(Architecture("fc", (768,), 128, "bernoulli"), seed=0)
+    vae = build_vae(Architecture("fc", (768,), 128, "bernoulli", 0), seed=0)
     weights = 3072 * 768 + 768 * 256 + 128 * 768 + 768 * 3072
     assert multiply_adds(vae) == weights
     assert parameter_count(vae) == weights + 768 + 256 + 768 + 3072

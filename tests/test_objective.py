@@ -22,6 +22,7 @@ from pipeline.vae.objective import (
     rate,
     rate_per_dimension,
 )
+from pipeline.vae.priors import GaussianMixture, StandardNormal
 
 
 def random_posterior(dtype: torch.dtype = torch.float64) -> DiagonalGaussian:
@@ -30,14 +31,17 @@ def random_posterior(dtype: torch.dtype = torch.float64) -> DiagonalGaussian:
 
 
 def test_rate_of_the_prior_is_zero() -> None:
-    assert rate(DiagonalGaussian(torch.zeros(2, 5), torch.zeros(2, 5))).tolist() == [0, 0]
+    posterior = DiagonalGaussian(torch.zeros(2, 5), torch.zeros(2, 5))
+    assert rate(posterior, StandardNormal(5)).tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 def test_rate_equals_torch_distributions(dtype: torch.dtype, rtol: float) -> None:
     posterior = random_posterior(dtype)
     expected = kl_divergence(Normal(posterior.mean, posterior.log_std.exp()), Normal(0.0, 1.0))
-    torch.testing.assert_close(rate_per_dimension(posterior), expected.to(dtype), rtol=rtol, atol=rtol)
+    torch.testing.assert_close(
+        rate_per_dimension(posterior, StandardNormal(3)), expected.to(dtype), rtol=rtol, atol=rtol
+    )
 
 
 def test_rate_agrees_with_monte_carlo_within_four_standard_errors() -> None:
@@ -47,7 +51,16 @@ def test_rate_agrees_with_monte_carlo_within_four_standard_errors() -> None:
     draws = normal.sample(torch.Size([20_000]))
     estimates = (normal.log_prob(draws) - Normal(0.0, 1.0).log_prob(draws)).sum(-1)
     errors = estimates.std(0) / math.sqrt(len(estimates))
-    assert bool(((estimates.mean(0) - rate(posterior)).abs() < 4 * errors).all())
+    assert bool(((estimates.mean(0) - rate(posterior, StandardNormal(3))).abs() < 4 * errors).all())
+
+
+def test_rates_of_dimensions_are_against_the_priors_marginals() -> None:
+    posterior, prior = random_posterior(), GaussianMixture(1, 3).double()
+    torch.nn.init.constant_(prior.means, 0.7)
+    torch.nn.init.constant_(prior.log_diagonal, math.log(2))  # precision factors of 2: deviations of 1/2
+    marginal = Normal(*torch.tensor([0.7, 0.5], dtype=torch.float64))
+    expected = kl_divergence(Normal(posterior.mean, posterior.log_std.exp()), marginal)
+    torch.testing.assert_close(rate_per_dimension(posterior, prior), expected, rtol=1e-10, atol=1e-10)
 
 
 def test_kl_weight_is_in_the_loss_and_never_in_the_elbo() -> None:
@@ -89,6 +102,7 @@ class LinearGaussian:
     def __init__(self, slope: float, std: float, error: float) -> None:
         self.slope, self.std, self.error = slope, std, error
         self.posterior_variance = std**2 / (slope**2 + std**2)
+        self.prior = StandardNormal(3)
 
     def encode(self, images: Tensor) -> DiagonalGaussian:
         mean = images * self.slope / (self.slope**2 + self.std**2) + self.error

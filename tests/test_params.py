@@ -190,7 +190,7 @@ def test_a_stage_uses_its_leaves_and_no_other() -> None:
         "data.url": params.data.url,
         "data.validation": params.data.validation,
     }
-    shared = {"kl_weight", "likelihood", "latent_dim", "seed"}
+    shared = {"kl_weight", "likelihood", "latent_dim", "prior_components", "seed"}
     shared |= {f"train.{name}" for name in params.train.model_dump()}
     assert used_parameters(params, "train", "fc").keys() == shared | {"networks.fc.hidden"}
     assert used_parameters(params, "train", "conv").keys() == shared | {"networks.conv.channels"}

@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel
 
 from pipeline import lineage, storage, store, tracking
-from pipeline.vae.generation import decode, posterior_means, prior_noise
+from pipeline.vae.generation import decode, posterior_means, prior_latents
 from pipeline.weights import load_trained
 from tests.conftest import enter
 
@@ -48,7 +48,7 @@ def test_every_task_gives_what_the_pipeline_computes(finished: Path, served: PyF
     np.testing.assert_array_equal(encoded, means.numpy())
     np.testing.assert_array_equal(served.predict(encoded, params={"task": "decode"}), expected)
     sampled = served.predict(np.array(5), params={"task": "sample", "seed": 7})
-    np.testing.assert_array_equal(sampled, decode(vae, prior_noise(vae, 5, 7)).numpy())
+    np.testing.assert_array_equal(sampled, decode(vae, prior_latents(vae, 5, 7)).numpy())
 
 
 def test_arrays_without_a_type_as_in_json_are_pictures_too(served: PyFuncModel, pictures: Array) -> None:

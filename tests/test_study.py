@@ -17,7 +17,7 @@ from pipeline.vae.assignment import EPOCHS
 from tests.conftest import ROOT, all_runs
 
 STUDY = {
-    "common": {"train.epochs": 1, "evaluate.draws": 1},
+    "common": {"prior_components": 0, "train.epochs": 1, "evaluate.draws": 1},
     "cells": {
         "fc-0": {"model": "fc", "set": {"seed": 0}},
         "wide": {"model": "fc", "set": {"seed": 3, "networks.fc.hidden": [24]}},
@@ -65,6 +65,12 @@ def test_a_cell_has_its_own_parameters_results_and_runs(studied: Path, monkeypat
     surveyed = storage.load_json(cell / storage.METRICS / "fc_survey.json")
     assert [row["radius"] for row in surveyed["radius"]] == pytest.approx([0, 1, 2, 3, 4])
     assert len(surveyed["luminance"]["diagonals"]) == 5
+
+
+@pytest.mark.usefixtures("finished")
+def test_a_survey_asks_about_the_assignments_prior_alone() -> None:
+    with pytest.raises(InputError, match=r"fc/weights.safetensors: found a prior of 3 components, expected N\(0, I\)"):
+        survey.main("fc")
 
 
 def test_the_assignments_recipe_is_measured_like_ours(studied: Path, monkeypatch: pytest.MonkeyPatch) -> None:

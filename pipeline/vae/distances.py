@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-import warnings
 
+from joblib import parallel_config
 from prdc import compute_prdc
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
@@ -49,8 +49,7 @@ def kernel_distance(features: Tensor, reference: Tensor) -> float:
 
 def neighbourhoods(features: Tensor, reference: Tensor) -> dict[str, float]:
     """Precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020), higher is better."""
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():  # prdc prints the sizes
-        warnings.filterwarnings("ignore", message="`sklearn.utils.parallel.delayed`")
+    with contextlib.redirect_stdout(io.StringIO()), parallel_config("sequential"):  # prdc prints the sizes
         found = compute_prdc(reference.numpy(), features.numpy(), nearest_k=min(NEAREST, len(features) - 2))
     return {name: float(value) for name, value in found.items()}
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+LOG_2_PI = math.log(2 * math.pi)
 HALF_LEVEL = 0.5 / 255  # half the distance between two grey levels, in pixel values from 0 to 1
 
 
@@ -22,6 +23,15 @@ class DiagonalGaussian:
     def sample(self, noise: Tensor) -> Tensor:
         """The reparameterized draw mean + std * noise, [B, latent_dim], for noise drawn from N(0, I)."""
         return self.mean + self.log_std.exp() * noise
+
+    def divergences(self, other: DiagonalGaussian) -> Tensor:
+        """KL of each dimension's Gaussian from that of another, nats, [B, latent_dim]; >= 0."""
+        squares = (self.mean - other.mean) ** 2 + (2 * self.log_std).exp()
+        return 0.5 * (squares * (-2 * other.log_std).exp() - 1) + other.log_std - self.log_std
+
+    def log_prob_of(self, noise: Tensor) -> Tensor:
+        """Log density of the draw that `noise` [B, latent_dim] makes, nats, [B], however small the deviations are."""
+        return -(0.5 * (noise**2 + LOG_2_PI) + self.log_std).sum(1)
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 from pipeline.params import Evaluate
 from pipeline.vae.distributions import DiagonalGaussian
 from pipeline.vae.estimates import Estimate
-from pipeline.vae.generation import decode, draw, midpoints, prior_noise
+from pipeline.vae.generation import decode, draw, midpoints, prior_latents
 from pipeline.vae.images import batches, generator, to_float, to_uint8
 from pipeline.vae.latents import mixture_latents, rate_parts
 from pipeline.vae.networks import VAE
-from pipeline.vae.objective import bits_per_dim, distortion, importance_weighted_elbo, rate_per_dimension
+from pipeline.vae.objective import bits_per_dim, distortion, importance_weighted_elbo, rate, rate_per_dimension
 
 ACTIVE_VARIANCE = 0.01  # Burda et al. 2016, section 5.2
 
@@ -56,16 +56,14 @@ def evaluate(vae: VAE, images: Tensor, batch_size: int, seed: int) -> Evaluation
         eps = noise[start : start + len(batch)].to(batch.device)
         start += len(batch)
         posterior = vae.encode(batch)
-        dimension_rates = rate_per_dimension(posterior)
-        nats = distortion(vae.decode(posterior.sample(eps)), batch)
         reconstruction = to_float(to_uint8(vae.decode(posterior.mean).mean))
         results = {
-            "rate": dimension_rates.sum(1),
-            "distortion": nats,
+            "rate": rate(posterior, vae.prior),
+            "distortion": distortion(vae.decode(posterior.sample(eps)), batch),
             "mse": (reconstruction - batch).square().flatten(1).mean(1),
             "psnr": _psnr(reconstruction, batch),
             "ssim": _ssim(reconstruction, batch),
-            "dimension_rates": dimension_rates,
+            "dimension_rates": rate_per_dimension(posterior, vae.prior),
             "posterior_means": posterior.mean,
             "posterior_log_stds": posterior.log_std,
         }
@@ -99,7 +97,7 @@ def latent_metrics(evaluation: Evaluation, seed: int) -> Metrics:
     """Active units, and the mean rate's two parts, nats per image: the information is at most the log of the images."""
     means = evaluation.posteriors.mean
     noise = torch.randn(means.shape, generator=generator(seed, "aggregate posterior"))
-    parts = rate_parts(evaluation.posteriors, noise)
+    parts = rate_parts(evaluation.posteriors, evaluation.per_image["rate"].mean().item(), noise)
     return {
         "mutual_information": parts.mutual_information,
         "aggregate_divergence": parts.aggregate_divergence,
@@ -119,7 +117,7 @@ def picture_sets(
     count, draws = len(test_means), settings.draws
     yield "reconstructions", decode(vae, test_means)
     rng = generator(seed, "pictures drawn")
-    for latents in prior_noise(vae, draws * count, seed).split(count):
+    for latents in prior_latents(vae, draws * count, seed).split(count):
         yield "samples", decode(vae, latents)
         if vae.architecture.likelihood == "gaussian":
             yield "drawn", draw(vae, latents, rng)

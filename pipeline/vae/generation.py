@@ -42,10 +42,14 @@ def posterior_means(vae: VAE, images: Tensor, batch_size: int = 500) -> Tensor:
     return torch.cat([vae.encode(batch).mean.cpu() for batch in batches(images, batch_size)])
 
 
-def prior_noise(vae: VAE, count: int, seed: int) -> Tensor:
-    """`count` draws from the prior N(0, I), [count, latent_dim]; the first ones are the same for every count."""
+@torch.no_grad()
+def prior_latents(vae: VAE, count: int, seed: int) -> Tensor:
+    """`count` draws from the prior, [count, latent_dim] on the CPU; the first ones are the same for every count."""
+    device = next(vae.parameters()).device
     rng = generator(seed, "prior samples")
-    return torch.stack([torch.randn(vae.architecture.latent_dim, generator=rng) for _ in range(count)])
+    noise = torch.stack([torch.randn(vae.architecture.latent_dim, generator=rng) for _ in range(count)])
+    shares = torch.rand(count, generator=generator(seed, "prior components"))
+    return vae.prior.sample(noise.to(device), shares.to(device)).cpu()
 
 
 def interpolate(start: Tensor, end: Tensor, steps: int) -> Tensor:

@@ -7,11 +7,13 @@ from itertools import pairwise
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.vae.distributions import Bernoulli, DiagonalGaussian, DiscretizedGaussian, Likelihood
 from pipeline.vae.images import CHANNELS, DIMENSIONS, SIDE
+from pipeline.vae.priors import build_prior
 
 INITIAL_STD = 0.2  # of the calibrated likelihood: about that of CIFAR-10 pixels around their mean picture
 
@@ -24,13 +26,14 @@ class Architecture:
     sizes: tuple[int, ...]
     latent_dim: int
     likelihood: Literal["gaussian", "bernoulli"]
+    prior_components: int  # 0: N(0, I)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
 class VAE(nn.Module):
-    """Encoder and decoder with q(z|x) a diagonal Gaussian, p(z) = N(0, I) and p(x|z) a likelihood over pictures."""
+    """Encoder and decoder with q(z|x) a diagonal Gaussian, a prior p(z) and p(x|z) a likelihood over pictures."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -39,11 +42,13 @@ class VAE(nn.Module):
         self.encoder, self.decoder = build(architecture.sizes, architecture.latent_dim)
         if architecture.likelihood == "gaussian":
             self.likelihood_log_std = nn.Parameter(torch.tensor(INITIAL_STD).log())
+        self.prior = build_prior(architecture.prior_components, architecture.latent_dim)
 
     def encode(self, images: Tensor) -> DiagonalGaussian:
         """Approximate posterior of images [B, 3, 32, 32] in 0..1."""
-        mean, log_std = self.encoder(2 * images - 1).chunk(2, dim=1)  # each [B, latent_dim]
-        return DiagonalGaussian(mean, log_std)
+        mean, logit_std = self.encoder(2 * images - 1).chunk(2, dim=1)  # each [B, latent_dim]
+        # Deviations stay below 1: unbounded, that of an odd picture can be so wide that its distortion explodes.
+        return DiagonalGaussian(mean, F.logsigmoid(logit_std))
 
     def decode(self, latents: Tensor) -> Likelihood:
         """Likelihood of pictures given latents [B, latent_dim]."""

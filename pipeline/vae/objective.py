@@ -14,16 +14,20 @@ from torch import Tensor
 from pipeline.vae.distributions import DiagonalGaussian, Likelihood
 from pipeline.vae.images import DIMENSIONS
 from pipeline.vae.networks import VAE
+from pipeline.vae.priors import Prior
 
 
-def rate_per_dimension(posterior: DiagonalGaussian) -> Tensor:
-    """KL(q(z_i|x) || N(0, 1)) of each latent dimension, nats, [B, latent_dim]; Kingma & Welling 2014, appendix B."""
-    return 0.5 * (posterior.mean**2 + (2 * posterior.log_std).exp() - 1) - posterior.log_std
+def rate_per_dimension(posterior: DiagonalGaussian, prior: Prior) -> Tensor:
+    """KL of q(z_i|x) from the prior's marginal as a Gaussian, nats, [B, latent_dim]; Kingma & Welling 2014, appendix B.
+
+    Under N(0, I) they add up to the rate; a mixture's dimensions depend on each other.
+    """
+    return posterior.divergences(prior.marginals())
 
 
-def rate(posterior: DiagonalGaussian) -> Tensor:
-    """KL(q(z|x) || p(z)), nats per image, [B], >= 0."""
-    return rate_per_dimension(posterior).sum(1)
+def rate(posterior: DiagonalGaussian, prior: Prior) -> Tensor:
+    """KL(q(z|x) || p(z)), nats per image, [B], >= 0; under a mixture an upper bound, so that elbo stays a lower one."""
+    return prior.divergence(posterior)
 
 
 def distortion(likelihood: Likelihood, images: Tensor) -> Tensor:
@@ -52,7 +56,7 @@ def bound_terms(vae: VAE, images: Tensor, noise: Tensor) -> Terms:
     """Terms of images [B, 3, 32, 32] in 0..1, with latents drawn by noise [B, latent_dim] from N(0, I)."""
     posterior = vae.encode(images)
     likelihood = vae.decode(posterior.sample(noise))
-    return Terms(rate(posterior), distortion(likelihood, images))
+    return Terms(rate(posterior, vae.prior), distortion(likelihood, images))
 
 
 def importance_weighted_elbo(vae: VAE, images: Tensor, noise: Tensor) -> Tensor:
@@ -64,7 +68,7 @@ def importance_weighted_elbo(vae: VAE, images: Tensor, noise: Tensor) -> Tensor:
     log_weights = []
     for eps in noise:
         latents = posterior.sample(eps)
-        log_prior_over_posterior = (0.5 * (eps**2 - latents**2) + posterior.log_std).sum(1)
+        log_prior_over_posterior = vae.prior.log_prob(latents) - posterior.log_prob_of(eps)
         log_weights.append(vae.decode(latents).log_prob(images) + log_prior_over_posterior)
     return torch.logsumexp(torch.stack(log_weights), dim=0) - math.log(len(noise))
 

@@ -1,0 +1,126 @@
+"""Are the priors the distributions that they say, and do draws come from them?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, Normal, kl_divergence
+
+from pipeline.vae.distributions import DiagonalGaussian
+from pipeline.vae.priors import GaussianMixture, StandardNormal, build_prior
+
+DRAWS = 40_000
+
+
+def random_mixture(components: int = 4, latent_dim: int = 3) -> GaussianMixture:
+    prior = GaussianMixture(components, latent_dim).double()
+    rng = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in prior.parameters():
+            parameter.copy_(0.7 * torch.randn(parameter.shape, generator=rng, dtype=torch.float64))
+    return prior
+
+
+def the_same(prior: GaussianMixture) -> MixtureSameFamily:
+    """The mixture as torch.distributions has it."""
+    factors = prior.factors().detach()
+    gaussians = MultivariateNormal(prior.means.detach(), precision_matrix=factors.mT @ factors)
+    return MixtureSameFamily(Categorical(logits=prior.logits.detach()), gaussians)
+
+
+def uniform_and_normal(latent_dim: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    rng = torch.Generator().manual_seed(1)
+    noise = torch.randn(DRAWS, latent_dim, generator=rng, dtype=torch.float64)
+    return noise, torch.rand(DRAWS, generator=rng, dtype=torch.float64)
+
+
+def test_no_components_are_the_standard_normal() -> None:
+    prior = build_prior(0, 3)
+    latents, shares = uniform_and_normal()
+    assert isinstance(prior, StandardNormal)
+    assert not list(prior.parameters())
+    assert not prior.state_dict()
+    torch.testing.assert_close(prior.log_prob(latents), Normal(0.0, 1.0).log_prob(latents).sum(1))
+    assert prior.sample(latents, shares) is latents
+
+
+def test_a_mixtures_density_equals_torch_distributions() -> None:
+    prior, (latents, _) = random_mixture(), uniform_and_normal()
+    torch.testing.assert_close(prior.log_prob(latents), the_same(prior).log_prob(latents), rtol=1e-10, atol=1e-10)
+
+
+def components_of(prior: GaussianMixture) -> Iterator[GaussianMixture]:
+    """Each as a mixture of its own."""
+    for number in range(len(prior.logits)):
+        one = GaussianMixture(1, prior.means.shape[1]).double()
+        one.load_state_dict({name: value[number : number + 1] for name, value in prior.state_dict().items()})
+        yield one
+
+
+def random_posterior() -> DiagonalGaussian:
+    return DiagonalGaussian(*torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64))
+
+
+def test_the_divergence_from_one_component_is_exact() -> None:
+    prior, posterior = random_mixture(components=1), random_posterior()
+    (factor,) = prior.factors().detach()
+    expected = kl_divergence(
+        MultivariateNormal(posterior.mean, torch.diag_embed((2 * posterior.log_std).exp())),
+        MultivariateNormal(prior.means.detach(), precision_matrix=factor.mT @ factor),
+    )
+    torch.testing.assert_close(prior.divergence(posterior), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_the_divergence_from_a_mixture_is_an_upper_bound_below_that_from_the_nearest_component() -> None:
+    prior, posterior = random_mixture(components=4), random_posterior()
+    noise = torch.randn(20_000, 6, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with torch.no_grad():
+        estimates = torch.stack([posterior.log_prob_of(eps) - prior.log_prob(posterior.sample(eps)) for eps in noise])
+        bound = prior.divergence(posterior)
+    errors = estimates.std(0) / math.sqrt(len(estimates))
+    nearest = (
+        torch.stack([one.divergence(posterior) for one in components_of(prior)]) - prior.logits.log_softmax(0)[:, None]
+    )
+    assert bool((bound > estimates.mean(0) - 4 * errors).all())
+    assert bool((bound <= nearest.amin(0)).all())
+
+
+def test_components_that_are_alike_are_one() -> None:
+    prior, posterior = random_mixture(components=1), random_posterior()
+    copies = GaussianMixture(3, 3).double()
+    copies.load_state_dict(
+        {name: value.repeat(3, *[1] * (value.ndim - 1)) for name, value in prior.state_dict().items()}
+    )
+    torch.testing.assert_close(copies.divergence(posterior), prior.divergence(posterior), rtol=1e-10, atol=1e-10)
+
+
+def test_a_mixtures_draws_have_its_mean_deviation_and_entropy() -> None:
+    prior = random_mixture()
+    with torch.no_grad():
+        latents = prior.sample(*uniform_and_normal())
+        marginals, surprise = prior.marginals(), -prior.log_prob(latents)
+    std = marginals.log_std.exp()
+    torch.testing.assert_close(marginals.mean, the_same(prior).mean, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(std, the_same(prior).stddev, rtol=1e-10, atol=1e-10)
+    assert bool(((latents.mean(0) - marginals.mean).abs() < 4 * std / math.sqrt(DRAWS)).all())
+    torch.testing.assert_close(latents.std(0), std, rtol=0.05, atol=0)
+    torch.manual_seed(0)
+    theirs = the_same(prior)
+    others = -theirs.log_prob(theirs.sample(torch.Size([DRAWS])))
+    error = math.sqrt((surprise.var().item() + others.var().item()) / DRAWS)
+    assert surprise.mean().item() == pytest.approx(others.mean().item(), abs=4 * error)
+
+
+def test_components_are_chosen_as_often_as_they_weigh() -> None:
+    prior = random_mixture(3)
+    with torch.no_grad():
+        prior.means.copy_(torch.tensor([-100.0, 0.0, 100.0]).unsqueeze(1).expand(3, 3))
+        torch.nn.init.zeros_(prior.below_diagonal)
+        torch.nn.init.zeros_(prior.log_diagonal)
+        latents = prior.sample(*uniform_and_normal())
+    found = torch.stack([(latents[:, 0].round(decimals=-2) == center).double().mean() for center in (-100, 0, 100)])
+    weights = prior.logits.softmax(0).detach()
+    assert bool(((found - weights).abs() < 4 * (weights * (1 - weights) / DRAWS).sqrt()).all())
