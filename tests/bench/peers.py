@@ -40,7 +40,7 @@ from pipeline.vae.images import CHANNELS, SIDE, batches, generator, to_float
 from pipeline.vae.networks import VAE, build_vae, multiply_adds
 
 MODEL: Model = "conv"
-EPOCHS = 4  # of ours
+EPOCHS = 2  # of ours
 SEEDS = (0, 1, 2)  # of every training
 SPLITS = ("train_images", "validation_images", "test_images")
 
