@@ -55,7 +55,8 @@ def main() -> None:
     drawn["latent_map"] = figures.latent_map(title, maps, labels.cpu(), data["classes"])
     drawn["training_curves"] = figures.training_curves(f"Training on {both}", curves)
     rates = {model: columns["rate"] for model, columns in dimensions.items()}
-    drawn["rate_per_dimension"] = figures.rate_per_dimension(f"Rate of each latent dimension, {both}", rates)
+    title = f"Rate of each latent dimension, against the prior's marginal: {both}"
+    drawn["rate_per_dimension"] = figures.rate_per_dimension(title, rates)
 
     paths, code = [], lineage.drawing_code("render")
     for name, figure in drawn.items():
