@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -33,6 +33,7 @@ from pipeline.params import Model, Params, load_params
 from pipeline.records import Record
 from pipeline.train import architecture
 from pipeline.vae.distributions import DiscretizedGaussian
+from pipeline.vae.estimates import over_draws
 from pipeline.vae.evaluation import evaluate
 from pipeline.vae.fitting import fit
 from pipeline.vae.generation import decode, prior_latents
@@ -40,8 +41,7 @@ from pipeline.vae.images import CHANNELS, SIDE, batches, generator, to_float
 from pipeline.vae.networks import VAE, build_vae, multiply_adds
 
 MODEL: Model = "conv"
-EPOCHS = 2  # of ours
-SEEDS = (0, 1)  # of every training
+EPOCHS = 6  # of ours
 SPLITS = ("train_images", "validation_images", "test_images")
 
 
@@ -51,32 +51,30 @@ def main() -> None:
     device = prepare(params.run.threads)
     arrays, data = storage.load_tensors(storage.IMAGES, SPLITS)
     train, validation, test = (torch.from_numpy(array).to(device) for array in arrays.values())
-    record = Record("peers", {"seeds": SEEDS, "train.epochs": EPOCHS}, data["name"], lineage.md5(storage.IMAGES))
-    rows: dict[str, list[dict[str, float]]] = defaultdict(list)
-    spent = []
-    for seed in SEEDS:
-        ours = build_vae(architecture(params, MODEL), seed).to(device)
-        began = time.monotonic()
-        for epoch in fit(ours, train, validation, settings, params.kl_weight, seed):
-            print(f"seed {seed}, ours: epoch {epoch['epoch']} of {EPOCHS}")
-        spent.append(time.monotonic() - began)
-        contenders = {"ours": ours}
-        for name, with_our_likelihood in (("pythae as it comes", False), ("pythae with our likelihood", True)):
-            contenders[name] = standard = build_vae(replace(ours.architecture, prior_components=0), seed).to(device)
-            train_theirs(Peer(standard, with_our_likelihood), train, validation, spent[-1], seed)
-        for name, vae in contenders.items():
-            fit_deviation(vae, validation)
-            rows[name].append(measured(vae, test, params, seed))
-            print(f"seed {seed}, {name}: " + ", ".join(f"{key} {value:.2f}" for key, value in rows[name][-1].items()))
+    record = Record("peers", {"seed": params.seed, "train.epochs": EPOCHS}, data["name"], lineage.md5(storage.IMAGES))
+    ours = build_vae(architecture(params, MODEL), params.seed).to(device)
+    began = time.monotonic()
+    for epoch in fit(ours, train, validation, settings, params.kl_weight, params.seed):
+        print(f"ours: epoch {epoch['epoch']} of {EPOCHS}")
+    seconds = time.monotonic() - began
+    contenders = {"ours": ours}
+    for name, likelihood in (("pythae as it comes", "its own"), ("pythae with our likelihood", "ours")):
+        vae = build_vae(replace(ours.architecture, prior_components=0), params.seed).to(device)
+        train_theirs(Peer(vae, likelihood == "ours"), train, validation, seconds, params.seed)
+        contenders[name] = vae
 
+    rows = {}
+    for name, vae in contenders.items():
+        fit_deviation(vae, validation)
+        rows[name] = measured(vae, test, params)
+        print(f"{name}: " + ", ".join(f"{key} {value:.2f}" for key, value in rows[name].items()))
     numbers = readme.COMPARISONS / "peers.json"
     content = {
         "data_md5": record.data_md5, "pythae": version("pythae"), "multiply_adds": multiply_adds(ours),
         "epochs": EPOCHS, "models": rows,
     }  # fmt: skip
     storage.save_json(numbers, content)
-    seconds = ", ".join(f"{value:.0f}" for value in spent)
-    record.environment = {"seconds of each training": seconds, "threads": str(torch.get_num_threads())}
+    record.environment = {"seconds of each training": f"{seconds:.0f}", "threads": str(torch.get_num_threads())}
     record.save([storage.IMAGES, YARDSTICK], [numbers])
     readme.main()
 
@@ -164,12 +162,18 @@ def fit_deviation(vae: VAE, validation: Tensor) -> None:
     vae.likelihood_log_std.copy_(torch.cat(errors).mean().sqrt().log())
 
 
-def measured(vae: VAE, test: Tensor, params: Params, seed: int) -> dict[str, float]:
-    """elbo, nats per test picture, and the Fréchet distance of as many prior samples."""
-    samples = decode(vae, prior_latents(vae, len(test), seed))
-    found = measure([("samples", samples)], test, load_yardstick(test.device), None, params.evaluate.pairwise_images)
-    elbo = evaluate(vae, test, params.evaluate.batch_size, seed).per_image["elbo"].mean().item()
-    return {"elbo": elbo, "samples_frechet": found["samples_frechet"][0]}
+def measured(vae: VAE, test: Tensor, params: Params) -> dict[str, float]:
+    """elbo, nats per test picture, and the distances of prior samples with halves of their 95% intervals."""
+    vae.eval()
+
+    def sets() -> Iterator[tuple[str, Tensor]]:
+        for latents in prior_latents(vae, params.evaluate.draws * len(test), params.seed).split(len(test)):
+            yield "samples", decode(vae, latents)
+
+    found = measure(sets(), test, load_yardstick(test.device), None, params.evaluate.pairwise_images)
+    frechet = over_draws(found["samples_frechet"])
+    elbo = evaluate(vae, test, params.evaluate.batch_size, params.seed).per_image["elbo"].mean().item()
+    return {"elbo": elbo, "samples_frechet": frechet.value, "half_interval": (frechet.high - frechet.low) / 2}
 
 
 if __name__ == "__main__":
