@@ -177,12 +177,6 @@ def peers(root: Path) -> str:
         [name, f"{model['samples_frechet']:.2f} ± {model['half_interval']:.2f}", f"{model['elbo']:.1f}"]
         for name, model in content["models"].items()
     ]
-    seeds = {key: over_draws(_over_seeds(root, "conv", "conv", key)) for key in ("samples_frechet", "elbo")}
-    spread = [
-        _with_spread(found.value, (found.low, found.high), form)
-        for found, form in zip(seeds.values(), (".2f", ".1f"), strict=True)
-    ]
-    rows.insert(1, ["ours with N(0, I), three seeds, from the study", *spread])
     found = table([f"pictures {content['data_md5'][:8]}", "Fréchet of prior samples ↓", "elbo ↑"], rows)
     return found + f"\nOurs for {content['epochs']} epochs; pythae {content['pythae']} for as many seconds.\n"
 

@@ -41,7 +41,7 @@ from pipeline.vae.images import CHANNELS, SIDE, batches, generator, to_float
 from pipeline.vae.networks import VAE, build_vae, multiply_adds
 
 MODEL: Model = "conv"
-EPOCHS = 6  # of ours
+EPOCHS = 4  # of ours
 SPLITS = ("train_images", "validation_images", "test_images")
 
 
