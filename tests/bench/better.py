@@ -48,7 +48,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.better", description=__doc__)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="parameters that choose the data")
     overrides: list[str] = parser.parse_args().overrides
-    record = Record("better", {"setting": BETTER, "common": COMMON, "overrides": overrides}, data_name="")
+    tested = {"setting": BETTER, "settings": SETTINGS, "common": COMMON}
+    record = Record("better", {**tested, "overrides": overrides}, data_name="")
     with tempfile.TemporaryDirectory() as folder:
         path, test = prepared_pictures(overrides, Path(folder))
         settings = [f"{key}={value}" for key, value in BETTER.items()]
