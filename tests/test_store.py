@@ -21,7 +21,7 @@ def open_at_once(folder: Path, barrier: object, answers: object) -> None:
 
 def test_four_processes_at_once_create_one_store(workspace: Path) -> None:
     processes = multiprocessing.get_context("spawn")
-    barrier, answers = processes.Barrier(4), processes.Queue()
+    barrier, answers = processes.Barrier(4, timeout=300), processes.Queue()
     arguments = (workspace, barrier, answers)
     started = [processes.Process(target=open_at_once, args=arguments, daemon=True) for _ in range(4)]
     for process in started:

@@ -32,7 +32,7 @@ def sync_at_once(folder: Path, barrier: Any) -> None:
 def test_three_processes_restore_each_run_once(copied: Path) -> None:
     without_store(copied)
     processes = multiprocessing.get_context("spawn")
-    barrier = processes.Barrier(3)
+    barrier = processes.Barrier(3, timeout=300)  # one that dies must not keep the others
     started = [processes.Process(target=sync_at_once, args=(copied, barrier), daemon=True) for _ in range(3)]
     for process in started:
         process.start()
