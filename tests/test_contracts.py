@@ -49,7 +49,7 @@ LAYERS: Mapping[str, set[str]] = {
     "vae.priors": {"vae.distributions"},
     "vae.networks": {"vae.distributions", "vae.images", "vae.priors"},
     "vae.objective": {"vae.distributions", "vae.images", "vae.networks", "vae.priors"},
-    "vae.fitting": {"params", "vae.distributions", "vae.images", "vae.networks", "vae.objective"},
+    "vae.fitting": {"params", "vae.distributions", "vae.images", "vae.networks", "vae.objective", "vae.priors"},
     "vae.latents": {"vae.distributions", "vae.images"},
     "vae.generation": {"vae.distributions", "vae.images", "vae.networks"},
     "vae.estimates": set(),

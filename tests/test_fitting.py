@@ -39,9 +39,7 @@ def test_same_seed_same_bits_another_seed_differs(
     assert any(not torch.equal(first[key], other[key]) for key in first)
 
 
-def test_a_mixture_prior_is_trained_along_and_repeats_bit_by_bit(
-    tiny_vae: Callable[..., VAE], shapes: torch.Tensor
-) -> None:
+def test_a_mixture_prior_is_refitted_and_repeats_bit_by_bit(tiny_vae: Callable[..., VAE], shapes: torch.Tensor) -> None:
     start, first, again = (tiny_vae(prior_components=3) for _ in range(3))
     assert trained(first, shapes) == trained(again, shapes)
     for name, value in first.prior.state_dict().items():

@@ -56,8 +56,8 @@ def test_rate_agrees_with_monte_carlo_within_four_standard_errors() -> None:
 
 def test_rates_of_dimensions_are_against_the_priors_marginals() -> None:
     posterior, prior = random_posterior(), GaussianMixture(1, 3).double()
-    torch.nn.init.constant_(prior.means, 0.7)
-    torch.nn.init.constant_(prior.log_diagonal, math.log(2))  # precision factors of 2: deviations of 1/2
+    prior.means.fill_(0.7)
+    prior.factors.mul_(2)  # those of the precision: deviations of 1/2
     marginal = Normal(*torch.tensor([0.7, 0.5], dtype=torch.float64))
     expected = kl_divergence(Normal(posterior.mean, posterior.log_std.exp()), marginal)
     torch.testing.assert_close(rate_per_dimension(posterior, prior), expected, rtol=1e-10, atol=1e-10)

@@ -18,17 +18,17 @@ DRAWS = 40_000
 def random_mixture(components: int = 4, latent_dim: int = 3) -> GaussianMixture:
     prior = GaussianMixture(components, latent_dim).double()
     rng = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in prior.parameters():
-            parameter.copy_(0.7 * torch.randn(parameter.shape, generator=rng, dtype=torch.float64))
+    for values in prior.buffers():
+        values.copy_(0.7 * torch.randn(values.shape, generator=rng, dtype=torch.float64))
+    prior.log_weights.copy_(prior.log_weights.log_softmax(0))
+    prior.factors.copy_(prior.factors.tril(-1) + torch.diag_embed(prior.factors.diagonal(dim1=1, dim2=2).exp()))
     return prior
 
 
 def the_same(prior: GaussianMixture) -> MixtureSameFamily:
     """The mixture as torch.distributions has it."""
-    factors = prior.factors().detach()
-    gaussians = MultivariateNormal(prior.means.detach(), precision_matrix=factors.mT @ factors)
-    return MixtureSameFamily(Categorical(logits=prior.logits.detach()), gaussians)
+    gaussians = MultivariateNormal(prior.means, precision_matrix=prior.factors.mT @ prior.factors)
+    return MixtureSameFamily(Categorical(logits=prior.log_weights), gaussians)
 
 
 def uniform_and_normal(latent_dim: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
@@ -54,9 +54,10 @@ def test_a_mixtures_density_equals_torch_distributions() -> None:
 
 def components_of(prior: GaussianMixture) -> Iterator[GaussianMixture]:
     """Each as a mixture of its own."""
-    for number in range(len(prior.logits)):
+    for number in range(len(prior.means)):
         one = GaussianMixture(1, prior.means.shape[1]).double()
         one.load_state_dict({name: value[number : number + 1] for name, value in prior.state_dict().items()})
+        one.log_weights.zero_()
         yield one
 
 
@@ -66,10 +67,10 @@ def random_posterior() -> DiagonalGaussian:
 
 def test_the_divergence_from_one_component_is_exact() -> None:
     prior, posterior = random_mixture(components=1), random_posterior()
-    (factor,) = prior.factors().detach()
+    (factor,) = prior.factors
     expected = kl_divergence(
         MultivariateNormal(posterior.mean, torch.diag_embed((2 * posterior.log_std).exp())),
-        MultivariateNormal(prior.means.detach(), precision_matrix=factor.mT @ factor),
+        MultivariateNormal(prior.means, precision_matrix=factor.mT @ factor),
     )
     torch.testing.assert_close(prior.divergence(posterior), expected, rtol=1e-10, atol=1e-10)
 
@@ -77,13 +78,10 @@ def test_the_divergence_from_one_component_is_exact() -> None:
 def test_the_divergence_from_a_mixture_is_an_upper_bound_below_that_from_the_nearest_component() -> None:
     prior, posterior = random_mixture(components=4), random_posterior()
     noise = torch.randn(20_000, 6, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    with torch.no_grad():
-        estimates = torch.stack([posterior.log_prob_of(eps) - prior.log_prob(posterior.sample(eps)) for eps in noise])
-        bound = prior.divergence(posterior)
+    estimates = torch.stack([posterior.log_prob_of(eps) - prior.log_prob(posterior.sample(eps)) for eps in noise])
+    bound = prior.divergence(posterior)
     errors = estimates.std(0) / math.sqrt(len(estimates))
-    nearest = (
-        torch.stack([one.divergence(posterior) for one in components_of(prior)]) - prior.logits.log_softmax(0)[:, None]
-    )
+    nearest = torch.stack([one.divergence(posterior) for one in components_of(prior)]) - prior.log_weights[:, None]
     assert bool((bound > estimates.mean(0) - 4 * errors).all())
     assert bool((bound <= nearest.amin(0)).all())
 
@@ -94,14 +92,14 @@ def test_components_that_are_alike_are_one() -> None:
     copies.load_state_dict(
         {name: value.repeat(3, *[1] * (value.ndim - 1)) for name, value in prior.state_dict().items()}
     )
+    copies.log_weights -= math.log(3)
     torch.testing.assert_close(copies.divergence(posterior), prior.divergence(posterior), rtol=1e-10, atol=1e-10)
 
 
 def test_a_mixtures_draws_have_its_mean_deviation_and_entropy() -> None:
     prior = random_mixture()
-    with torch.no_grad():
-        latents = prior.sample(*uniform_and_normal())
-        marginals, surprise = prior.marginals(), -prior.log_prob(latents)
+    latents = prior.sample(*uniform_and_normal())
+    marginals, surprise = prior.marginals(), -prior.log_prob(latents)
     std = marginals.log_std.exp()
     torch.testing.assert_close(marginals.mean, the_same(prior).mean, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(std, the_same(prior).stddev, rtol=1e-10, atol=1e-10)
@@ -116,11 +114,64 @@ def test_a_mixtures_draws_have_its_mean_deviation_and_entropy() -> None:
 
 def test_components_are_chosen_as_often_as_they_weigh() -> None:
     prior = random_mixture(3)
-    with torch.no_grad():
-        prior.means.copy_(torch.tensor([-100.0, 0.0, 100.0]).unsqueeze(1).expand(3, 3))
-        torch.nn.init.zeros_(prior.below_diagonal)
-        torch.nn.init.zeros_(prior.log_diagonal)
-        latents = prior.sample(*uniform_and_normal())
+    prior.means.copy_(torch.tensor([-100.0, 0.0, 100.0]).unsqueeze(1).expand(3, 3))
+    prior.factors.copy_(torch.eye(3).expand(3, 3, 3))
+    latents = prior.sample(*uniform_and_normal())
     found = torch.stack([(latents[:, 0].round(decimals=-2) == center).double().mean() for center in (-100, 0, 100)])
-    weights = prior.logits.softmax(0).detach()
+    weights = prior.log_weights.exp()
     assert bool(((found - weights).abs() < 4 * (weights * (1 - weights) / DRAWS).sqrt()).all())
+
+
+def test_a_new_mixture_is_nearly_the_standard_normal() -> None:
+    prior, posterior = GaussianMixture(20, 64), DiagonalGaussian(*0.5 * torch.randn(2, 100, 64))
+    torch.testing.assert_close(
+        prior.divergence(posterior), StandardNormal(64).divergence(posterior), rtol=0.05, atol=0.5
+    )
+
+
+def test_refitting_never_raises_the_mean_divergence_and_keeps_every_component_in_use() -> None:
+    torch.manual_seed(0)
+    prior = GaussianMixture(4, 5).double()
+    posterior = DiagonalGaussian(*torch.randn(2, 400, 5, dtype=torch.float64))
+    divergences = []
+    for _ in range(30):
+        divergences.append(prior.divergence(posterior).mean().item())
+        prior.refit([posterior])
+    assert divergences == sorted(divergences, reverse=True)
+    assert divergences[-1] < divergences[0] - 0.1
+    assert prior.log_weights.exp().sum().item() == pytest.approx(1, rel=1e-10)
+    assert prior.log_weights.exp().min().item() > 0.05
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 400])
+def test_one_component_takes_the_posteriors_mean_and_covariance_in_any_batches(batch_size: int) -> None:
+    prior = GaussianMixture(1, 3).double()
+    mean, log_std = torch.randn(2, 400, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    prior.refit(map(DiagonalGaussian, mean.split(batch_size), log_std.split(batch_size)))
+    covariance = torch.linalg.inv(prior.factors[0].T @ prior.factors[0])
+    expected = torch.cov(mean.T, correction=0) + torch.diag((2 * log_std).exp().mean(0))
+    torch.testing.assert_close(prior.means[0], mean.mean(0), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(covariance, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_refitting_finds_a_mixture_again() -> None:
+    truth = random_mixture(3)
+    truth.means.copy_(5 * torch.eye(3))
+    latents = truth.sample(*uniform_and_normal())
+    found = GaussianMixture(3, 3).double()
+    found.means.copy_(4 * torch.eye(3))
+    for _ in range(50):
+        found.refit([DiagonalGaussian(latents, torch.full_like(latents, -10))])
+    torch.testing.assert_close(found.log_weights.exp(), truth.log_weights.exp(), rtol=0.05, atol=0)
+    torch.testing.assert_close(found.log_prob(latents).mean(), truth.log_prob(latents).mean(), rtol=0.001, atol=0)
+
+
+def test_a_component_far_from_all_posteriors_stays_and_weighs_nothing() -> None:
+    prior, posterior = random_mixture(3), random_posterior()
+    prior.means[1] = 1e4
+    before = [values[1].clone() for values in (prior.means, prior.factors)]
+    prior.refit([posterior])
+    assert all(map(torch.equal, before, (prior.means[1], prior.factors[1])))
+    assert prior.log_weights[1].exp() == 0
+    assert bool(prior.divergence(posterior).isfinite().all())
+    assert bool(prior.sample(*uniform_and_normal()).isfinite().all())

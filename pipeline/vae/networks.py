@@ -66,6 +66,7 @@ def build_vae(architecture: Architecture, seed: int) -> VAE:
 
 
 def parameter_count(vae: VAE) -> int:
+    """How many numbers gradients train; a mixture prior is fitted without them."""
     return sum(parameter.numel() for parameter in vae.parameters())
 
 

@@ -1,6 +1,9 @@
-"""Where do latents come from? The textbook's N(0, I), or a mixture of Gaussians that is learned with the weights."""
+"""Where do latents come from? The textbook's N(0, I), or a mixture of Gaussians fitted to encoded pictures."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -34,34 +37,54 @@ class StandardNormal(nn.Module):
 
 
 class GaussianMixture(nn.Module):
-    """Gaussians with full covariances, trained with encoder and decoder as one more part of the bound.
+    """Gaussians with full covariances: N(0, I) until `refit` fits them to posteriors. No gradient reaches them.
 
-    A component's latents are mean + factor^-1 noise. Its factor, that of the precision, is lower triangular, so that a
-    density needs a product and no system of equations; only draws, which are rare, solve one.
+    A component's latents are mean + factor^-1 noise. Its factor A, that of the precision A^T A, is lower triangular, so
+    that a density needs a product and no system of equations; only draws, which are rare, solve one.
     """
 
     def __init__(self, components: int, latent_dim: int) -> None:
         super().__init__()
-        self.logits = nn.Parameter(torch.zeros(components))
-        self.means = nn.Parameter(0.05 * torch.randn(components, latent_dim))
-        # Deviations from 1.35 down to 0.74: components that begin alike would stay alike.
-        spread = torch.linspace(-0.3, 0.3, components) if components > 1 else torch.zeros(1)
-        self.log_diagonal = nn.Parameter(spread.unsqueeze(1).repeat(1, latent_dim))
-        self.below_diagonal = nn.Parameter(torch.zeros(components, latent_dim * (latent_dim - 1) // 2))
+        self.register_buffer("log_weights", torch.full((components,), -math.log(components)))
+        self.register_buffer("means", 0.1 * torch.randn(components, latent_dim))  # alike, they would stay alike
+        self.register_buffer("factors", torch.eye(latent_dim).repeat(components, 1, 1))
+        self.log_weights: Tensor  # [components]
+        self.means: Tensor  # [components, latent_dim]
+        self.factors: Tensor  # [components, latent_dim, latent_dim]
 
-    def factors(self) -> Tensor:
-        """Lower triangular factors A of the precisions A^T A, [components, latent_dim, latent_dim]."""
-        latent_dim = self.means.shape[1]
-        rows, columns = torch.tril_indices(latent_dim, latent_dim, -1, device=self.means.device)
-        factors = torch.diag_embed(self.log_diagonal.exp())
-        factors[:, rows, columns] = self.below_diagonal
-        return factors
+    @torch.no_grad()
+    def refit(self, posteriors: Iterable[DiagonalGaussian]) -> None:
+        """A step of expectation maximisation, which never raises the mean divergence of posteriors [B, latent_dim].
+
+        A posterior q belongs to each component by weight exp(-KL(q || component)), the shares at which the bound of
+        `divergence` is tight; given them, the best weights, means and covariances are those of the posteriors. A
+        component with less than one posterior stays as it is.
+        """
+        counts, sums, squares = (
+            torch.zeros_like(like, dtype=torch.float64) for like in (self.log_weights, self.means, self.factors)
+        )
+        for posterior in posteriors:
+            shares = self._log_shares(posterior).softmax(0)  # [components, B]
+            offsets = posterior.mean - self.means.unsqueeze(1)  # [components, B, latent_dim]
+            weighted = shares.unsqueeze(2) * offsets
+            counts += shares.sum(1)
+            sums += weighted.sum(1)
+            squares += weighted.mT @ offsets + torch.diag_embed(shares @ (2 * posterior.log_std).exp())
+        self.log_weights.copy_((counts / counts.sum()).log())
+        used = counts >= 1
+        shifts = sums[used] / counts[used, None]  # [components, latent_dim]
+        covariances = squares[used] / counts[used, None, None] - shifts.unsqueeze(2) * shifts.unsqueeze(1)
+        identity = torch.eye(shifts.shape[1], dtype=shifts.dtype, device=shifts.device)
+        scales, _ = torch.linalg.cholesky_ex(covariances)  # not finite when posteriors are not, which train reports
+        factors = torch.linalg.solve_triangular(scales, identity, upper=False)
+        self.means[used] += shifts.to(self.means.dtype)
+        self.factors[used] = factors.to(self.factors.dtype)
 
     def log_prob(self, latents: Tensor) -> Tensor:
         """Log p(z) of latents [B, latent_dim], nats, [B]."""
-        noise = (latents - self.means.unsqueeze(1)) @ self.factors().mT  # [components, B, latent_dim]
-        log_densities = self.log_diagonal.sum(1, keepdim=True) - 0.5 * (noise**2 + LOG_2_PI).sum(2)
-        return torch.logsumexp(self.logits.log_softmax(0).unsqueeze(1) + log_densities, dim=0)
+        noise = (latents - self.means.unsqueeze(1)) @ self.factors.mT  # [components, B, latent_dim]
+        log_densities = self._log_determinants() - 0.5 * (noise**2 + LOG_2_PI).sum(2)
+        return torch.logsumexp(self.log_weights.unsqueeze(1) + log_densities, dim=0)
 
     def divergence(self, posterior: DiagonalGaussian) -> Tensor:
         """An upper bound of KL(q(z|x) || p(z)), nats, [B], exact for one component.
@@ -69,31 +92,36 @@ class GaussianMixture(nn.Module):
         The KL from a mixture has no closed form, that from each component does; -log sum_k weight_k exp(-KL_k) is never
         below the KL (Hershey & Olsen 2007, their variational approximation) and needs no draw.
         """
-        factors = self.factors()
-        offsets = (posterior.mean - self.means.unsqueeze(1)) @ factors.mT  # [components, B, latent_dim]
-        variances = (2 * posterior.log_std).exp() @ factors.square().sum(1).mT  # [B, components], in prior's units
-        log_ratios = self.log_diagonal.sum(1, keepdim=True) + posterior.log_std.sum(1)  # [components, B]
-        divergences = 0.5 * (offsets.square().sum(2) + variances.mT - factors.shape[1]) - log_ratios
-        return -torch.logsumexp(self.logits.log_softmax(0).unsqueeze(1) - divergences, dim=0)
+        return -torch.logsumexp(self._log_shares(posterior), dim=0)
 
     def sample(self, noise: Tensor, shares: Tensor) -> Tensor:
         """Latents [N, latent_dim] of noise [N, latent_dim] from N(0, I); shares [N] from 0..1 choose components."""
-        chosen = torch.searchsorted(self.logits.softmax(0).cumsum(0)[:-1], shares, right=True)
+        chosen = torch.searchsorted(self.log_weights.exp().cumsum(0)[:-1], shares, right=True)
         latents = torch.empty_like(noise)
-        for component, factor in enumerate(self.factors()):
+        for component, factor in enumerate(self.factors):
             drawn = torch.linalg.solve_triangular(factor, noise[chosen == component].mT, upper=False).mT
             latents[chosen == component] = self.means[component] + drawn
         return latents
 
     def marginals(self) -> DiagonalGaussian:
         """Mean and deviation of each dimension over the whole mixture; both [latent_dim]."""
-        weights = self.logits.softmax(0).unsqueeze(1)
-        factors = self.factors()
-        identity = torch.eye(factors.shape[1], dtype=factors.dtype, device=factors.device).expand_as(factors)
-        variances = torch.linalg.solve_triangular(factors, identity, upper=False).square().sum(2)  # [components, dim]
+        weights = self.log_weights.exp().unsqueeze(1)
+        variances = torch.linalg.inv(self.factors).square().sum(2)  # [components, latent_dim]
         mean = (weights * self.means).sum(0)
         variance = (weights * (variances + (self.means - mean) ** 2)).sum(0)
         return DiagonalGaussian(mean, 0.5 * variance.log())
+
+    def _log_shares(self, posterior: DiagonalGaussian) -> Tensor:
+        """Log weight - KL(q(z|x) || component) of posteriors [B, latent_dim], nats, [components, B]."""
+        offsets = (posterior.mean - self.means.unsqueeze(1)) @ self.factors.mT  # [components, B, latent_dim]
+        variances = self.factors.square().sum(1) @ (2 * posterior.log_std).exp().T  # [components, B], in prior's units
+        log_ratios = self._log_determinants() + posterior.log_std.sum(1)  # [components, B]
+        divergences = 0.5 * (offsets.square().sum(2) + variances - posterior.mean.shape[1]) - log_ratios
+        return self.log_weights.unsqueeze(1) - divergences
+
+    def _log_determinants(self) -> Tensor:
+        """Of the factors, [components, 1]."""
+        return self.factors.diagonal(dim1=1, dim2=2).log().sum(1, keepdim=True)
 
 
 Prior = StandardNormal | GaussianMixture
