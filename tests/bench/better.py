@@ -1,6 +1,6 @@
 """What makes better pictures? Settings tried one by one on validation pictures, and the one that README names, on test.
 
-Each of SETTINGS trains for a few epochs; what helped is in BETTER, trained as long as the defaults. Distances are
+Each of SETTINGS trains for a few epochs; BETTER has what helps, trained as long as the defaults. Distances are
 Fréchet's, in the yardstick's features. Written to reports/comparisons/, from where README's tables are made.
 """
 
@@ -29,18 +29,28 @@ from pipeline.vae import figures
 from pipeline.vae.classifier import features_of
 from pipeline.vae.distances import distances
 from pipeline.vae.evaluation import picture_sets
-from pipeline.vae.fitting import fit
+from pipeline.vae.fitting import fit, validate
 from pipeline.vae.generation import decode, posterior_means, prior_latents
-from pipeline.vae.networks import build_vae, multiply_adds
+from pipeline.vae.images import generator
+from pipeline.vae.networks import VAE, build_vae, multiply_adds
 from tests.bench.trainings import Training, prepared_pictures, train
+from tests.bench.variants import Variant, averaging, with_batch_norm, with_relu, with_residual_blocks
 
 MODEL: Model = "conv"
 COLUMNS = 10  # pictures in a row
-BETTER: Mapping[str, Any] = {"latent_dim": 256, "prior_components": 40}  # as many epochs as params.yaml says
+BETTER: Mapping[str, Any] = {"latent_dim": 256}  # as many epochs as params.yaml says
 COMMON: Mapping[str, Any] = {"train.epochs": 4, "evaluate.draws": 1}
-SETTINGS: Mapping[str, Mapping[str, Any]] = {  # by what the table calls them: what differs from params.yaml
-    "params.yaml as it is": {},
-    "the assignment's prior": {"prior_components": 0},
+SETTINGS: Mapping[str, Variant] = {  # by what the table calls them
+    "params.yaml as it is": Variant(),
+    "the assignment's prior": Variant({"prior_components": 0}),
+    "more components": Variant({"prior_components": 60}),
+    "more latents": Variant({"latent_dim": 256}),
+    "half the weight of the KL term": Variant({"kl_weight": 0.5}),
+    "a longer KL warm-up": Variant({"train.kl_warmup_epochs": 3}),
+    "averaged weights": Variant(averaged=True),
+    "ReLU for GELU": Variant(rebuild=with_relu),
+    "batch normalisation": Variant(rebuild=with_batch_norm),
+    "residual blocks": Variant(rebuild=with_residual_blocks),
 }
 
 
@@ -48,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.better", description=__doc__)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="parameters that choose the data")
     overrides: list[str] = parser.parse_args().overrides
-    tested = {"setting": BETTER, "settings": SETTINGS, "common": COMMON}
+    tested = {"setting": BETTER, "settings": {name: SETTINGS[name].changes for name in SETTINGS}, "common": COMMON}
     record = Record("better", {**tested, "overrides": overrides}, data_name="")
     with tempfile.TemporaryDirectory() as folder:
         path, test = prepared_pictures(overrides, Path(folder))
@@ -68,7 +78,7 @@ def main() -> None:
     text = lineage.figure_text(record.data_md5, record.weights_md5, {"setting": dict(BETTER)}, code)
     storage.save_figure(picture, shown, text)
     title = f"Prior samples, conv, {COMMON['train.epochs']} epochs: {record.data_name}"
-    text = lineage.figure_text(record.data_md5, {}, {"settings": SETTINGS, "common": COMMON}, code)
+    text = lineage.figure_text(record.data_md5, {}, {key: tested[key] for key in ("settings", "common")}, code)
     storage.save_figure(picture_of_tried, figures.rows_of_pictures(title, {"": list(samples.items())}), text)
     record.save([YARDSTICK], [numbers, picture, picture_of_tried])
     readme.main()
@@ -85,20 +95,38 @@ def tried(prepared: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Tensor]]
     reference = features_of(yardstick, validation)
     rows: dict[str, dict[str, Any]] = {}
     samples: dict[str, Tensor] = {}
-    for name, changes in tqdm(SETTINGS.items(), unit=" settings", disable=None):
-        params = Params.model_validate(changed(content, {**COMMON, **changes}))
-        vae = build_vae(architecture(params, MODEL), params.seed).to(device)
-        *_, last = fit(vae, training, validation, params.train, params.kl_weight, params.seed)
+    for name, variant in tqdm(SETTINGS.items(), unit=" settings", disable=None):
+        params = Params.model_validate(changed(content, {**COMMON, **variant.changes}))
+        vae, elbo = trained(variant, params, training, validation)
         train_means, means = (posterior_means(vae, images) for images in (training, validation))
         found = {
             made: distances(features_of(yardstick, pictures), reference, params.evaluate.pairwise_images)
             for made, pictures in picture_sets(vae, train_means, means, params.evaluate, params.seed)
         }
-        rows[name] = {"changes": changes, "elbo": last["validation/elbo"], "multiply_adds": multiply_adds(vae)}
+        rows[name] = {"changes": variant.changes, "elbo": elbo, "multiply_adds": multiply_adds(vae)}
         rows[name]["distances"] = found
         samples[name] = decode(vae, prior_latents(vae, COLUMNS, params.seed))
         tqdm.write(f"{name}: " + ", ".join(f"{made} {found[made]['frechet']:.2f}" for made in found))
     return rows, samples
+
+
+def trained(variant: Variant, params: Params, training: Tensor, validation: Tensor) -> tuple[VAE, float]:
+    """The network, and its elbo of validation pictures, nats per image."""
+    vae = build_vae(architecture(params, MODEL), params.seed).to(training.device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(params.seed)
+        variant.rebuild(vae)
+    average = averaging(vae)
+    epochs = fit(
+        vae, training, validation, params.train, params.kl_weight, params.seed,
+        lambda _: average.update_parameters(vae) if variant.averaged else None,
+    )  # fmt: skip
+    *_, last = epochs
+    if not variant.averaged:
+        return vae, last["validation/elbo"]
+    vae.load_state_dict({**average.module.state_dict(), **vae.prior.state_dict(prefix="prior.")})
+    noise = generator(params.seed, "validation noise")
+    return vae, validate(vae, validation, params.train.batch_size, noise)["validation/elbo"]
 
 
 def drawn(best: Training, prepared: Path, test: Tensor) -> Figure:
