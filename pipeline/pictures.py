@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import io
-import lzma
-import tarfile
-import zipfile
-import zlib
+import warnings
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -14,14 +11,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from pipeline.archives import members, printable
 from pipeline.errors import InputError
 
 SIDE = 32
 LAYOUT = "train/<class>/<picture> and test/<class>/<picture>"
 
-# What zipfile and tarfile raise for a truncated, damaged or encrypted archive (RuntimeError: a password is needed).
-DAMAGED = (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, RuntimeError)
-
+UNREADABLE = (
+    *(UnidentifiedImageError, Image.DecompressionBombError, Image.DecompressionBombWarning),
+    *(OSError, ValueError, SyntaxError),
+)
+# Pillow has readers that start other programs; these do not.
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 Array = np.ndarray[Any, Any]
 
 
@@ -39,8 +40,9 @@ def read_pictures(path: Path) -> Pictures:
         place = _place(name)
         if place is not None:
             if place in pixels:
-                raise InputError(f"{path}: found a second picture as {'/'.join(place)}, expected one; remove {name}")
-            pixels[place] = _decode(content, f"{path}: {name}")
+                twice = printable("/".join(place))
+                raise InputError(f"{path}: found a second picture as {twice}, expected one; remove {printable(name)}")
+            pixels[place] = _decode(content, f"{path}: {printable(name)}")
     classes = sorted({class_name for _, class_name, _ in pixels})
     for split in ("train", "test"):
         found = {class_name for where, class_name, _ in pixels if where == split}
@@ -48,7 +50,7 @@ def read_pictures(path: Path) -> Pictures:
             raise InputError(f"{path}: found no pictures under {split}/<class>/, expected {LAYOUT}")
         if missing := sorted(set(classes) - found):
             raise InputError(
-                f"{path}: found no pictures under {split}/{missing[0]}/, expected all classes in both splits"
+                f"{path}: found no pictures under {split}/{printable(missing[0])}/, expected all classes in both splits"
             )
     splits = {}
     for split in ("train", "test"):
@@ -67,28 +69,7 @@ def _files(path: Path) -> Iterator[tuple[str, bytes]]:
         return
     if not path.exists():
         raise InputError(f"data.path: {path} does not exist; expected a folder or an archive with {LAYOUT}")
-    try:
-        members = _zip_members if zipfile.is_zipfile(path) else _tar_members if tarfile.is_tarfile(path) else None
-        if members:
-            yield from members(path)
-            return
-    except DAMAGED as error:
-        raise InputError(f"{path}: damaged or locked archive ({error}); expected a whole .tar.* or .zip file") from None
-    raise InputError(f"data.path: {path} is no folder, .tar.* or .zip archive; expected one with {LAYOUT}")
-
-
-def _zip_members(path: Path) -> Iterator[tuple[str, bytes]]:
-    with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            if not info.is_dir():
-                yield info.filename, archive.read(info)
-
-
-def _tar_members(path: Path) -> Iterator[tuple[str, bytes]]:
-    with tarfile.open(path) as tar:
-        for member in tar:
-            if member.isfile() and (file_object := tar.extractfile(member)):
-                yield member.name, file_object.read()
+    yield from members(path)
 
 
 def _place(name: str) -> tuple[str, str, str] | None:
@@ -103,13 +84,14 @@ def _place(name: str) -> tuple[str, str, str] | None:
 def _decode(content: bytes, where: str) -> Array:
     """uint8 [3, 32, 32] of any picture that Pillow reads, resized when it has another size."""
     try:
-        with Image.open(io.BytesIO(content)) as file:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(content), formats=FORMATS) as file:
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
             # convert("RGB") would cut 16-bit grey at 255, and warn of palettes with alpha
             shown = file.point(lambda level: level / 257).convert("L") if file.mode.startswith("I") else file
             rgb = shown.convert("RGBA" if "transparency" in file.info else "RGB").convert("RGB")
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
-        raise InputError(f"{where}: is no picture that Pillow reads ({reason}); remove or replace it") from None
+    except UNREADABLE as error:
+        reason = "unknown format" if isinstance(error, UnidentifiedImageError) else printable(str(error))
+        raise InputError(f"{where}: is no picture that can be read ({reason}); remove or replace it") from None
     if rgb.size != (SIDE, SIDE):
         rgb = rgb.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
     return np.asarray(rgb).transpose(2, 0, 1)
