@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, printable
 
 MOST_MEMBERS = 500_000
 LARGEST_MEMBER = 64 << 20  # bytes
@@ -42,11 +42,6 @@ def members(path: Path) -> Iterator[tuple[str, bytes]]:
             f"data.path: {path} is no folder, .tar.* or .zip archive, or a damaged or locked one "
             f"({printable(str(error))}); expected a whole one with train/<class>/<picture> and test/<class>/<picture>"
         ) from None
-
-
-def printable(text: str) -> str:
-    """Text from outside, fit for one line."""
-    return text if text.isprintable() and len(text) <= 300 else ascii(text[:300])
 
 
 def _zip_members(path: Path) -> Iterator[tuple[str, bytes]]:

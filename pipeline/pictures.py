@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from pipeline.archives import members, printable
-from pipeline.errors import InputError
+from pipeline.archives import members
+from pipeline.errors import InputError, printable
 
 SIDE = 32
 LAYOUT = "train/<class>/<picture> and test/<class>/<picture>"

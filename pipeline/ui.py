@@ -23,7 +23,8 @@ VIEW = "comparison"
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline.ui", description=__doc__)
     parser.add_argument("--port", type=int, default=5050)
-    port = parser.parse_args().port
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in, whoever they are")
+    options = parser.parse_args()
     sync_everything()
     try:
         path = comparison()
@@ -36,9 +37,9 @@ def main() -> None:
     if database is None:  # a server that runs already
         print(f"Compare FC and conv: {store.store_uri().rstrip('/')}/{path}")
         return
-    print(f"Compare FC and conv: http://127.0.0.1:{port}/{path}\nStop with Ctrl-C.", flush=True)
+    print(f"Compare FC and conv: http://{options.host}:{options.port}/{path}\nStop with Ctrl-C.", flush=True)
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # its job runners take 0.8 GB and are not used
-    server = ["mlflow", "ui", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    server = ["mlflow", "ui", "--host", options.host, "--port", str(options.port), "--workers", "1"]
     place = ["--backend-store-uri", store.store_uri()]
     place += ["--artifacts-destination", str(database.parent / store.ARTIFACTS)]
     os.execv(sys.executable, [sys.executable, "-m", *server, *place])
