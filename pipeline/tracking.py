@@ -6,6 +6,7 @@ import contextlib
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,36 +19,69 @@ from mlflow.tracking import MlflowClient
 from pipeline import lineage, storage
 from pipeline.errors import InputError
 from pipeline.records import Record, beside, load_records, lock_beside, locked_beside
-from pipeline.store import ORIGINAL_TAG, UNTRACKED, WEIGHTS_TAG, exclusively, experiment_id, open_store
+from pipeline.store import (
+    DATABASE,
+    ORIGINAL_TAG,
+    UNTRACKED,
+    WEIGHTS_TAG,
+    database,
+    exclusively,
+    experiment_id,
+    open_store,
+    store_uri,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     import numpy as np
 
 MOST_VERSIONS = 100  # a tag holds 8,000 characters
+_warned = False
 COLORS = {"fc": "#d95f02", "conv": "#1b9e77"}  # of a model's runs on shared charts
 
 
 class LiveRun:
-    """The MLflow run of a training under way. What cannot be logged now is left to `sync`, with one warning."""
+    """The MLflow run of a training under way, written by a thread of its own, so that a slow store does not delay it.
+
+    What cannot be logged then is left to `sync`, with one warning.
+    """
 
     def __init__(self, record: Record) -> None:
+        """InputError when MLFLOW_TRACKING_URI names a server that does not answer: nothing is trained in vain."""
         self._record = record
         self._client: MlflowClient | None = None
+        self._writer = ThreadPoolExecutor(1, "mlflow")
         with self._best_effort():
-            client = open_store()
-            self._client = client
-            record.run_id = _create_run(client, record).info.run_id
-            _describe_run(client, record.run_id, record)
+            try:
+                self._client = open_store()
+            except OSError as error:
+                if database() is not None:
+                    raise
+                raise InputError(
+                    f"MLFLOW_TRACKING_URI: {store_uri()} does not answer ({error}); start the server, or unset the "
+                    f"variable to use {DATABASE}"
+                ) from None
+            record.run_id = _create_run(self._client, record).info.run_id
+            _describe_run(self._client, record.run_id, record)
 
     def log_epoch(self, metrics: Mapping[str, float], pictures: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        """Metrics and pictures [H, W, 3] uint8 of an epoch, at that step."""
+        """Metrics and pictures [H, W, 3] uint8 of an epoch, at that step; returns at once."""
+        self._writer.submit(self._log_epoch, metrics, pictures)
+
+    def end(self, status: str, reason: str) -> None:
+        self._writer.submit(self._end, status, reason)
+
+    def close(self) -> None:
+        """Wait for what is still to be written."""
+        self._writer.shutdown()
+
+    def _log_epoch(self, metrics: Mapping[str, float], pictures: Mapping[str, np.ndarray[Any, Any]]) -> None:
         with self._best_effort():
             if self._client and self._record.run_id:
                 _log_history(self._client, self._record.run_id, [metrics])
                 for key, picture in pictures.items():
                     self._client.log_image(self._record.run_id, picture, key=key, step=int(metrics["epoch"]))
 
-    def end(self, status: str, reason: str) -> None:
+    def _end(self, status: str, reason: str) -> None:
         with self._best_effort():
             if self._client and self._record.run_id:
                 self._client.set_tag(self._record.run_id, "status.reason", reason[:500])
@@ -57,6 +91,8 @@ class LiveRun:
     def _best_effort(self) -> Iterator[None]:
         try:
             yield
+        except InputError:
+            raise
         except Exception as error:
             _warn(f"MLflow cannot be reached, training goes on; `make ui` catches up later: {_one_line(error)}")
             self._client = None
@@ -74,6 +110,8 @@ def live_run(record: Record) -> Iterator[LiveRun]:
     except BaseException as error:
         run.end("FAILED", _one_line(error))
         raise
+    finally:
+        run.close()
 
 
 def sync(folder: Path = storage.RUNS) -> None:
@@ -316,4 +354,8 @@ def _warn_later(error: BaseException) -> None:
 
 
 def _warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    """Once in a process: what comes after the first is the same trouble."""
+    global _warned
+    if not _warned:
+        print(f"warning: {message}", file=sys.stderr)
+    _warned = True
