@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 
 from pipeline.errors import InputError
@@ -28,6 +31,8 @@ def plain_command(main: Callable[[], None]) -> None:
 def run_command(main: Callable[[], None]) -> None:
     """Run `main`; an InputError becomes a line on stderr for each mistake and exit status 1."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    if "DVC_STAGE" in os.environ:
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     try:
         main()
     except InputError as error:
@@ -35,6 +40,13 @@ def run_command(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
+
+
+def _end_with(parent: int) -> None:
+    """End this stage when DVC, which started it, is gone: killed, DVC leaves its children running."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _program(main: Callable[..., None]) -> str:

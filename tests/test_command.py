@@ -113,3 +113,23 @@ def test_a_signal_ends_a_stage_in_order(folder: Path, sent: signal.Signals, stat
         _, stderr = process.communicate(timeout=60)
     assert (process.returncode, stderr) == (status, told)
     assert [file.name for file in folder.iterdir()] == ["stage.py"]
+
+
+LIKE_DVC = """
+import os, subprocess, sys
+stage = subprocess.Popen([sys.executable, "-m", "stage", "conv"], env=os.environ | {"DVC_STAGE": "stage"})
+stage.wait()
+"""
+
+
+def test_a_stage_ends_in_order_when_dvc_is_killed(folder: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", LIKE_DVC],
+        cwd=folder, env=environment(), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as parent:  # fmt: skip
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "waiting\n"
+        assert sorted(file.name for file in folder.iterdir()) != ["stage.py"]
+        parent.kill()
+        assert parent.stdout.read() == ""  # until the stage, which holds the pipe, has ended
+    assert [file.name for file in folder.iterdir()] == ["stage.py"]
