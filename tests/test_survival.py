@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import urllib.request
 from pathlib import Path
@@ -54,19 +57,31 @@ def traced_runs(clone: Clone, path: Path) -> dict[str, set[str]]:
 
 
 def run_queue(clone: Clone, experiments: dict[str, list[str]]) -> None:
-    """Run experiments on two workers of DVC, which lose one now and then (treeverse/dvc#10673): it is queued again."""
-    lost = list(experiments)
-    for _ in range(3):
-        for name in lost:
-            clone.run(*experiments[name], "--queue", "--name", name)
-        clone.run("dvc", "queue", "start", "--jobs", "2")  # returns when its workers, which hold its pipes, have ended
-        status = clone.run("dvc", "queue", "status").stdout
-        lost = [name for name in experiments if not re.search(rf" {name} .* Success$", status, re.MULTILINE)]
-        if not lost:
-            return
-        clone.run("dvc", "queue", "remove", *lost, check=False)
-    workers = sorted((clone.folder / ".dvc/tmp/exps/celery").glob("*.out"))
-    raise AssertionError("\n".join([status, *(path.read_text() for path in workers)]))
+    """Run experiments on two workers of DVC, which lose one now and then (treeverse/dvc#10673): it is queued again.
+
+    A worker may also miss the message that ends it, so nothing waits for workers.
+    """
+    folder, lost, status = clone.folder / ".dvc/tmp/exps/celery", list(experiments), ""
+    try:
+        for _ in range(3):
+            for name in lost:
+                clone.run(*experiments[name], "--queue", "--name", name)
+            start = ["dvc", "queue", "start", "--jobs", "2"]
+            quiet = subprocess.DEVNULL  # the workers would hold a pipe
+            subprocess.run(start, cwd=clone.folder, env=clone.environment, check=True, stdout=quiet, stderr=quiet)
+            for _ in range(200):
+                status = clone.run("dvc", "queue", "status").stdout
+                if not re.search(r" (Queued|Running)$", status, re.MULTILINE):
+                    break
+            lost = [name for name in experiments if not re.search(rf" {name} .* Success$", status, re.MULTILINE)]
+            if not lost:
+                return
+            clone.run("dvc", "queue", "remove", *lost, check=False)
+    finally:
+        for path in folder.glob("dvc-exp-worker-*.json"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(json.loads(path.read_text())["pid"], signal.SIGKILL)
+    raise AssertionError("\n".join([status, *(path.read_text() for path in sorted(folder.glob("*.out")))]))
 
 
 def test_1_experiments_land_in_the_store_of_the_main_checkout(reproduced: Clone, tmp_path: Path) -> None:
