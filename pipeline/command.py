@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import Any, Self
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, printable
 from pipeline.params import MODELS, Model
 
 
@@ -37,9 +39,54 @@ def run_command(main: Callable[[], None]) -> None:
         main()
     except InputError as error:
         sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
+    except Exception as error:
+        if not _disk_is_full(error):
+            raise
+        sys.exit(f"error: the disk is full ({printable(str(error))}); make room and give the same command again")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
+
+
+class Interruption:
+    """Within the block the first SIGINT or SIGTERM waits until `obey` is called; a second one acts at once."""
+
+    def __init__(self) -> None:
+        self.asked: int | None = None
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as SIGINT is in a shell's background jobs
+                self._handlers[number] = signal.signal(number, self._remember)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()
+
+    def obey(self) -> None:
+        """End as the signal demands, if there was one."""
+        if self.asked is not None:
+            signal.raise_signal(self.asked)
+
+    def _remember(self, number: int, _: object) -> None:
+        self._restore()
+        self.asked = number
+
+    def _restore(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    """Whether an error comes from that; safetensors hands on no more of the system's error than its text."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if any(f"(os error {number})" in str(error) for number in (errno.ENOSPC, errno.EDQUOT)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _end_with(parent: int) -> None:

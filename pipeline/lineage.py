@@ -57,6 +57,20 @@ DRAWING: Mapping[str, tuple[str, ...]] = {
         "vae/priors",
     ),
 }
+# What the bits of trained weights depend on: the modules among the deps of `train`.
+TRAINING = (
+    "hardware",
+    "storage",
+    "train",
+    "vae/distributions",
+    "vae/fitting",
+    "vae/images",
+    "vae/networks",
+    "vae/objective",
+    "vae/priors",
+    "vae/symptoms",
+    "weights",
+)
 
 
 def main_checkout() -> Path:
@@ -89,6 +103,11 @@ def code_hash(modules: Iterable[Path]) -> str:
 def drawing_code(stage: str) -> str:
     """Hash of the code behind a stage's figures."""
     return code_hash(PACKAGE / f"{module}.py" for module in DRAWING[stage])
+
+
+def training_code() -> str:
+    """Hash of the code behind trained weights."""
+    return code_hash(PACKAGE / f"{module}.py" for module in TRAINING)
 
 
 def figure_text(

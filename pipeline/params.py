@@ -155,6 +155,7 @@ class Render(Section):
 
 class Run(Section):
     threads: PositiveInt | None
+    checkpoint_seconds: NonNegative
 
 
 class Params(Section):

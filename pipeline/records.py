@@ -94,9 +94,23 @@ class Record:
         self.environment |= {"python": platform.python_version(), "system": platform.system()}
         self.environment |= {"machine": platform.machine()}
         self.environment |= {name: version(name) for name in VERSIONS}
-        self.seconds = round(time.monotonic() - self._start, 3)
+        self.seconds = self._elapsed()
         # A list of one: DVC restores metrics from its run cache, but would show every mapping in them as columns.
         storage.save_json(self.path, [asdict(self)])
+
+    def progress(self) -> dict[str, Any]:
+        """What a checkpoint keeps of a stage under way, for `resume`."""
+        history = [list(row.items()) for row in self.history]  # a header's own keys are sorted
+        return {"history": history, "run_id": self.run_id, "started": self.started, "seconds": self._elapsed()}
+
+    def resume(self, progress: Mapping[str, Any]) -> None:
+        """Go on from what another process did of the stage; the time in between does not count."""
+        self.history = [dict(row) for row in progress["history"]]
+        self.run_id, self.started = progress["run_id"], progress["started"]
+        self._start -= progress["seconds"]
+
+    def _elapsed(self) -> float:
+        return round(time.monotonic() - self._start, 3)
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,20 +11,24 @@ from torchvision.utils import make_grid
 from tqdm import tqdm
 
 from pipeline import lineage, storage, tracking
-from pipeline.command import model_command
+from pipeline.checkpoints import Checkpoints
+from pipeline.command import Interruption, model_command
 from pipeline.errors import InputError
 from pipeline.hardware import prepare
+from pipeline.live import LiveRun, live_run
 from pipeline.params import Model, Params, load_params, used_parameters
 from pipeline.records import Record
-from pipeline.vae.fitting import fit
+from pipeline.vae.fitting import NonFiniteError, Training
 from pipeline.vae.images import generator, to_float, to_uint8
 from pipeline.vae.networks import VAE, Architecture, build_vae
+from pipeline.vae.symptoms import symptoms
 from pipeline.weights import save_trained
 
 if TYPE_CHECKING:
     import numpy as np
 
 PREVIEW_SIDE = 6  # pictures along a side of the grids that MLflow shows with a slider over epochs
+SYMPTOM_IMAGES = 500  # validation pictures that show whether a training is ill
 
 
 def main(model: Model) -> None:
@@ -40,27 +45,80 @@ def main(model: Model) -> None:
     record = Record(f"train@{model}", used_parameters(params, "train", model), data["name"], data_md5)
     record.environment = {"device": device.type, "threads": str(torch.get_num_threads())}
     vae = build_vae(architecture(params, model), params.seed).to(device)
+    training = Training(vae, train, validation, params.train, params.kl_weight, params.seed)
 
-    steps = params.train.epochs * len(train)
-    with tracking.live_run(record) as run, tqdm(total=steps, desc=model, unit=" pictures", disable=None) as bar:
-        for metrics in fit(vae, train, validation, params.train, params.kl_weight, params.seed, bar.update):
-            if not math.isfinite(metrics["train/elbo"] + metrics["validation/elbo"]):
-                raise InputError(
-                    f"epoch {metrics['epoch']}: the elbo is {metrics['train/elbo']:g} on train, "
-                    f"{metrics['validation/elbo']:g} on validation, expected finite numbers; lower train.learning_rate "
-                    f"({params.train.learning_rate:g}) or train.max_grad_norm ({params.train.max_grad_norm:g})"
-                )
-            record.history.append(metrics)
-            run.log_epoch(metrics, previews(vae, validation))
-            bar.set_postfix(epoch=metrics["epoch"], elbo=f"{metrics['validation/elbo']:.1f}")
+    code = {"code": lineage.training_code(), "torch": torch.__version__}
+    identity = {"data": data_md5, "parameters": record.parameters, **record.environment, **code}
+    checkpoints = Checkpoints(record.stage, identity, params.run.checkpoint_seconds)
+    with checkpoints.lock():
+        resume(training, record, checkpoints)
+        with live_run(record, checkpoints.lock_path) as run:
+            run_epochs(training, record, checkpoints, run)
+            save_trained(vae, data["name"], data_md5, record.parameters)
+            weights, curves = storage.weights_path(model), storage.CURVES / f"{model}.csv"
+            storage.save_table(curves, record.history)
+            record.weights_md5 = {model: lineage.md5(weights)}
+            record.trained_with = record.parameters
+            record.save(inputs=[storage.IMAGES], outputs=[weights, curves])
+        tracking.sync()
+        checkpoints.remove()
 
-        save_trained(vae, data["name"], data_md5, record.parameters)
-        weights, curves = storage.weights_path(model), storage.CURVES / f"{model}.csv"
-        storage.save_table(curves, record.history)
-        record.weights_md5 = {model: lineage.md5(weights)}
-        record.trained_with = record.parameters
-        record.save(inputs=[storage.IMAGES], outputs=[weights, curves])
-    tracking.sync()
+
+def resume(training: Training, record: Record, checkpoints: Checkpoints) -> None:
+    """Go on from the last checkpoint, if there is one."""
+    if kept := checkpoints.load():
+        arrays, progress = kept
+        training.load_state({name: torch.from_numpy(array) for name, array in arrays.items()})
+        record.resume(progress)
+        print(f"{record.stage}: going on {training.position}")
+    elif aside := checkpoints.left_aside():
+        print(
+            f"note: {record.stage} begins anew; a checkpoint of other data, parameters or code is left aside: "
+            f"{aside[-1]}; delete it unless you go back to them"
+        )
+
+
+def run_epochs(training: Training, record: Record, checkpoints: Checkpoints, run: LiveRun) -> None:
+    """Train to the end; a checkpoint is kept when one is due, and before SIGINT or SIGTERM end the stage."""
+    images, known = training.settings.epochs * len(training.train), set[str]()
+    bar = tqdm(total=images, initial=training.images_seen, desc=record.model, unit=" pictures", disable=None)
+
+    def save() -> None:
+        arrays = {name: value.cpu().numpy() for name, value in training.state().items()}
+        checkpoints.save(training.step, arrays, record.progress())
+
+    def after_step(images: int) -> None:
+        bar.update(images)
+        if interruption.asked or checkpoints.due():
+            save()
+        if interruption.asked:
+            tqdm.write(f"{record.stage}: saved {training.position}; the same command goes on from there", sys.stderr)
+            interruption.obey()
+
+    with bar, Interruption() as interruption:
+        try:
+            for metrics in training.epochs(after_step):
+                if not math.isfinite(metrics["validation/elbo"]):
+                    raise NonFiniteError(f"epoch {metrics['epoch']}: elbo {metrics['validation/elbo']:g} on validation")
+                record.history.append(metrics)
+                run.log_epoch(metrics, previews(training.vae, training.validation))
+                bar.set_postfix(epoch=metrics["epoch"], elbo=f"{metrics['validation/elbo']:.1f}")
+                if metrics["epoch"] > training.settings.kl_warmup_epochs:
+                    warn(training, known)
+                after_step(0)
+        except NonFiniteError as error:
+            raise InputError(
+                f"{error}, expected finite numbers; lower train.learning_rate ({training.settings.learning_rate:g}) or "
+                f"train.max_grad_norm ({training.settings.max_grad_norm:g})"
+            ) from None
+
+
+def warn(training: Training, known: set[str]) -> None:
+    """Tell of each symptom once."""
+    for name, description in symptoms(training.vae, training.validation[:SYMPTOM_IMAGES]).items():
+        if name not in known:
+            tqdm.write(f"warning: {name} in epoch {training.finished_epochs}: {description}", sys.stderr)
+            known.add(name)
 
 
 def architecture(params: Params, model: Model) -> Architecture:

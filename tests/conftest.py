@@ -24,7 +24,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 from PIL import Image
 
-from pipeline import download, evaluate, render, tracking, train, yardstick
+from pipeline import download, evaluate, render, runs, train, yardstick
 from pipeline.features import YARDSTICK
 from pipeline.params import MODELS
 from pipeline.vae.images import SHAPE_CLASSES, draw_shapes, generator
@@ -43,7 +43,7 @@ TINY: Mapping[str, Any] = {
     "data": {"source": "shapes", "name": "shapes", "path": None, "url": None, "validation": 100},
     "train": {"epochs": 2, "batch_size": 50},
     "networks": {"fc": {"hidden": [16]}, "conv": {"channels": [4, 8]}},
-    "run": {"threads": 1},
+    "run": {"threads": 1, "checkpoint_seconds": 60},
     "yardstick": {"epochs": 1, "batch_size": 50},
     "evaluate": {"importance_samples": 3, "importance_images": 20, "draws": 2, "pairwise_images": 40},
     "survey": {"radii": 5, "directions": 20, "diagonals": 5, "pairs": 4, "steps": 3},
@@ -151,7 +151,7 @@ def enter(folder: Path, patch: pytest.MonkeyPatch) -> None:
     patch.delenv("DVC_EXP_NAME", raising=False)
     patch.setattr(download, "SHAPES_TRAIN", 300)
     patch.setattr(download, "SHAPES_TEST", 60)
-    patch.setattr(tracking, "_warned", False)
+    patch.setattr(runs, "_warned", False)
     if not YARDSTICK.exists():
         YARDSTICK.parent.mkdir(parents=True)
         shutil.copy(ROOT / YARDSTICK, YARDSTICK)

@@ -25,10 +25,14 @@ STAGES = (
     *("study/train", "study/evaluate", "study/survey", "study/assignment", "study/claims"),
 )
 
-# Modules that cannot change a result: what they write is a record, a view of it, or a message.
+# Modules that cannot change a result: what they write is a record, a view of it, a message, or a state from which a
+# training goes on to the same bits.
 RESULT_NEUTRAL = {
     f"pipeline/{name}.py"
-    for name in ("command", "errors", "lineage", "params", "records", "serving", "store", "tracking")
+    for name in (
+        *("checkpoints", "command", "errors", "lineage", "live"),
+        *("params", "records", "runs", "serving", "store", "tracking"),
+    )
 }
 
 # Who may know whom; a module that is not named here is a command on top, which may import all but another stage.
@@ -42,7 +46,10 @@ LAYERS: Mapping[str, set[str]] = {
     "records": {"errors", "lineage", "params", "storage"},
     "store": {"lineage", "records"},
     "serving": {"weights", "vae.generation"},
-    "tracking": {"errors", "lineage", "records", "serving", "storage", "store"},
+    "checkpoints": {"errors", "lineage", "storage"},
+    "runs": {"checkpoints", "records", "store"},
+    "live": {"errors", "records", "runs", "store"},
+    "tracking": {"errors", "lineage", "records", "runs", "serving", "storage", "store"},
     "hardware": set(),
     "command": {"errors", "params"},
     "vae.distributions": set(),
@@ -51,6 +58,7 @@ LAYERS: Mapping[str, set[str]] = {
     "vae.networks": {"vae.distributions", "vae.images", "vae.priors"},
     "vae.objective": {"vae.distributions", "vae.images", "vae.networks", "vae.priors"},
     "vae.fitting": {"params", "vae.distributions", "vae.images", "vae.networks", "vae.objective", "vae.priors"},
+    "vae.symptoms": {"vae.images", "vae.networks"},
     "vae.latents": {"vae.distributions", "vae.images"},
     "vae.generation": {"vae.distributions", "vae.images", "vae.networks"},
     "vae.estimates": set(),
@@ -150,6 +158,10 @@ def test_a_figure_names_the_code_that_drew_it() -> None:
         assert {f"pipeline/{module}.py" for module in modules} == needed_modules(stage)
 
 
+def test_checkpoints_are_those_of_the_code_that_trains() -> None:
+    assert {f"pipeline/{module}.py" for module in lineage.TRAINING} == needed_modules("train")
+
+
 def test_declared_params_are_those_that_records_state() -> None:
     assert wrong_params(pipeline_file()) == {}
 
@@ -241,13 +253,13 @@ def test_no_stage_imports_another() -> None:
         assert not imported_modules(ROOT / module) & (modules - {module})
 
 
-def test_mlflow_is_known_to_its_three_modules_alone() -> None:
+def test_mlflow_is_known_to_its_five_modules_alone() -> None:
     users = {
         path.name
         for path in (ROOT / "pipeline").rglob("*.py")
         if any(name.partition(".")[0] == "mlflow" for name in imported_names(path))
     }
-    assert users == {"store.py", "tracking.py", "serving.py"}
+    assert users == {"store.py", "runs.py", "live.py", "tracking.py", "serving.py"}
 
 
 def test_the_weighted_loss_stands_in_one_line() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import pytest
 import torch
 
 from pipeline.params import Train
-from pipeline.vae.fitting import EpochMetrics, fit, learning_rate, validate, warm_up
+from pipeline.vae.fitting import EpochMetrics, NonFiniteError, Training, learning_rate, validate, warm_up
 from pipeline.vae.images import generator
 from pipeline.vae.networks import VAE
 
@@ -25,7 +26,7 @@ SETTINGS = Train(
 
 
 def trained(vae: VAE, shapes: torch.Tensor, seed: int = 0, epochs: int = 2) -> list[EpochMetrics]:
-    return list(fit(vae, shapes, shapes[:10], SETTINGS.model_copy(update={"epochs": epochs}), 1.0, seed))
+    return list(Training(vae, shapes, shapes[:10], SETTINGS.model_copy(update={"epochs": epochs}), 1.0, seed).epochs())
 
 
 def test_same_seed_same_bits_another_seed_differs(
@@ -47,13 +48,66 @@ def test_a_mixture_prior_is_refitted_and_repeats_bit_by_bit(tiny_vae: Callable[.
         assert not torch.equal(value, start.prior.state_dict()[name]), name
 
 
+class StoppedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("prior_components", [0, 3])
+def test_resumed_after_any_step_it_ends_with_the_same_bits(
+    tiny_vae: Callable[..., VAE], shapes: torch.Tensor, model: str, prior_components: int
+) -> None:
+    def begin(seed: int = 0) -> Training:
+        vae = tiny_vae(model, seed=seed, prior_components=prior_components)
+        return Training(vae, shapes, shapes[:10], SETTINGS, 1.0, 0)
+
+    undisturbed = begin()
+    history = list(undisturbed.epochs())
+    for last in range(undisturbed.step + 1):
+        first, second, seen = begin(), begin(seed=1), []
+
+        def stop(_: int, training: Training = first, last: int = last) -> None:
+            if training.step == last:
+                raise StoppedError
+
+        with contextlib.suppress(StoppedError):
+            stop(0)
+            for metrics in first.epochs(stop):
+                seen += [metrics]
+        state = {name: value.clone().contiguous() for name, value in first.state().items()}
+        second.load_state(state)
+        assert second.images_seen == first.images_seen
+        seen += second.epochs()
+        assert seen == history, last
+        for name, value in undisturbed.vae.state_dict().items():
+            assert torch.equal(value, second.vae.state_dict()[name]), (last, name)
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"), [("images", "rate nan, distortion nan"), ("likelihood", "distortion inf")], ids=str
+)
+def test_a_number_that_is_not_finite_stops_it_within_the_step(
+    tiny_vae: Callable[..., VAE], shapes: torch.Tensor, broken: str, told: str
+) -> None:
+    vae = tiny_vae()
+    training = Training(vae, shapes, shapes[:10], SETTINGS, 1.0, 0)
+
+    def spoil(_: int) -> None:
+        if training.step == 2:
+            weights = vae.get_parameter("encoder.1.weight") if broken == "images" else vae.likelihood_log_std
+            weights.data.fill_(float("nan") if broken == "images" else -60.0)
+
+    with pytest.raises(NonFiniteError, match=rf"^epoch 1, step 3 of 4: {told}.* at a learning rate of 0\.003$"):
+        list(training.epochs(spoil))
+    assert training.step == 2
+
+
 def test_what_the_caller_draws_between_epochs_changes_nothing(
     tiny_vae: Callable[..., VAE], shapes: torch.Tensor
 ) -> None:
     quiet, watched = tiny_vae(), tiny_vae()
     history = trained(quiet, shapes)
     seen = []
-    for metrics in fit(watched, shapes, shapes[:10], SETTINGS, 1.0, 0):
+    for metrics in Training(watched, shapes, shapes[:10], SETTINGS, 1.0, 0).epochs():
         torch.randn(7)
         with torch.no_grad():
             watched.eval().decode(torch.zeros(1, 4))
@@ -68,9 +122,10 @@ def test_it_overfits_eight_images(tiny_vae: Callable[..., VAE], shapes: torch.Te
 
 def test_kl_weight_lowers_the_rate(tiny_vae: Callable[..., VAE], shapes: torch.Tensor) -> None:
     settings = SETTINGS.model_copy(update={"epochs": 30})
-    rates = [
-        list(fit(tiny_vae(), shapes, shapes, settings, kl_weight, 0))[-1]["validation/rate"] for kl_weight in (1, 50)
-    ]
+    rates = []
+    for kl_weight in (1, 50):
+        *_, last = Training(tiny_vae(), shapes, shapes, settings, kl_weight, 0).epochs()
+        rates.append(last["validation/rate"])
     assert rates[1] < 0.7 * rates[0]
 
 

@@ -19,7 +19,7 @@ from mlflow.tracking import MlflowClient
 
 from pipeline import download, storage, tracking, train
 from pipeline.records import Record, record_path
-from pipeline.vae.fitting import fit
+from pipeline.vae.fitting import Training
 from tests.conftest import ROOT, TINY, Clone, all_runs, merged, serving, write_params
 
 EPOCHS = 6
@@ -109,13 +109,14 @@ def proxied(upstream: str) -> Iterator[Proxy]:
 def train_with(monkeypatch: pytest.MonkeyPatch, uri: str, after: dict[int, Callable[[], object]]) -> None:
     """Train FC on a server; `after` has what happens once an epoch was logged."""
 
-    def watched(*arguments: Any) -> Iterator[dict[str, float]]:
-        for metrics in fit(*arguments):
-            yield metrics
-            after.get(int(metrics["epoch"]), lambda: None)()
+    class Watched(Training):
+        def epochs(self, *arguments: Any) -> Iterator[dict[str, float]]:
+            for metrics in super().epochs(*arguments):
+                yield metrics
+                after.get(int(metrics["epoch"]), lambda: None)()
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    monkeypatch.setattr(train, "fit", watched)
+    monkeypatch.setattr(train, "Training", Watched)
     train.main("fc")
 
 

@@ -206,4 +206,7 @@ def test_every_leaf_but_those_of_run_is_used_by_some_stage() -> None:
 
     params = load_params(ROOT / "params.yaml")
     used = {key for stage in USED_BY_STAGE for model in MODELS for key in used_parameters(params, stage, model)}
-    assert leaves(yaml.safe_load((ROOT / "params.yaml").read_text())) - used == {"run.threads"}
+    assert leaves(yaml.safe_load((ROOT / "params.yaml").read_text())) - used == {
+        "run.threads",
+        "run.checkpoint_seconds",
+    }

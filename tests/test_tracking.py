@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import storage, store, tracking
+from pipeline import live, storage, store, tracking
 from pipeline.records import Record, record_path
 from tests.conftest import all_runs, enter
 
@@ -49,7 +49,7 @@ def test_an_interrupted_restoration_goes_on(copied: Path, monkeypatch: pytest.Mo
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(tracking, "_describe_run", interrupted)
+        patch.setattr(tracking, "describe_run", interrupted)
         with pytest.raises(KeyboardInterrupt):
             tracking.sync()
     (begun,) = all_runs(store.open_store())
@@ -105,7 +105,8 @@ def test_a_deleted_experiment_stays_deleted_until_a_new_training(
     tracking.sync()
     assert "note: experiment shapes was deleted in MLflow and stays deleted" in capsys.readouterr().out
     assert all_runs(client) == []
-    with tracking.live_run(Record("train@fc", Record.load(record_path("train@fc")).parameters, "shapes")) as run:
+    record = Record("train@fc", Record.load(record_path("train@fc")).parameters, "shapes")
+    with live.live_run(record, copied / "lock") as run:
         assert run is not None
     assert "note: experiment shapes was deleted in MLflow; it is back" in capsys.readouterr().out
     assert len(all_runs(client)) == 3

@@ -1,9 +1,10 @@
-"""How is a VAE trained? A generator that yields one record per epoch; the caller decides what to do with it."""
+"""How is a VAE trained? Epoch by epoch, from a state that can be kept after any step and gone on from, bit for bit."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -18,51 +19,113 @@ REFIT_BATCH_SIZE = 1000  # pictures at a time; fewer are slower
 EpochMetrics = dict[str, float]  # "epoch", "train/elbo", "validation/rate", ...: nats per image
 
 
-def fit(
-    vae: VAE,
-    train: Tensor,
-    validation: Tensor,
-    settings: Train,
-    kl_weight: float,
-    seed: int,
-    on_batch: Callable[[int], object] = lambda images: None,
-) -> Iterator[EpochMetrics]:
-    """Train `vae` in place on uint8 images [N, 3, 32, 32], all on one device, and yield the metrics of each epoch.
+class NonFiniteError(ArithmeticError):
+    """A term of the loss, or its gradient, is not finite; the step that would have spread it was not taken."""
 
-    `train/*` are means over the epoch while the weights move, `validation/*` are measured at its end. Between two
-    epochs the caller may use `vae`. `on_batch` is told the number of images after each step. As an epoch ends, a
-    mixture prior is refitted to the posteriors: trained by gradients, all components but two or three died.
-    """
-    optimizer = torch.optim.AdamW(
-        vae.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-    )
-    shuffle, noise = generator(seed, "shuffle"), generator(seed, "training noise")
-    steps_per_epoch = math.ceil(len(train) / settings.batch_size)
-    step = 0
-    for epoch in range(1, settings.epochs + 1):
-        vae.train()
-        sums = TermSums()
-        for images in batches(train, settings.batch_size, shuffle, settings.horizontal_flips):
-            progress = step / steps_per_epoch  # in epochs
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(settings, progress)
-            terms = bound_terms(vae, images, _noise(len(images), vae, noise))
-            terms.loss(kl_weight * warm_up(progress, settings.kl_warmup_epochs)).backward()
-            torch.nn.utils.clip_grad_norm_(vae.parameters(), settings.max_grad_norm)
-            optimizer.step()
-            optimizer.zero_grad()
-            sums.add(terms)
-            step += 1
-            on_batch(len(images))
-        if isinstance(vae.prior, GaussianMixture):
-            vae.eval()
-            vae.prior.refit(vae.encode(images) for images in batches(train, REFIT_BATCH_SIZE))
-        yield {
-            "epoch": epoch,
-            **sums.means("train"),
-            **validate(vae, validation, settings.batch_size, generator(seed, "validation noise")),
-            "train/learning_rate": learning_rate(settings, step / steps_per_epoch),
-        }
+
+class Training:
+    """Trains `vae` in place on uint8 images [N, 3, 32, 32], all on one device, for the epochs that `settings` state."""
+
+    def __init__(
+        self, vae: VAE, train: Tensor, validation: Tensor, settings: Train, kl_weight: float, seed: int
+    ) -> None:
+        self.vae, self.train, self.validation = vae, train, validation
+        self.settings, self.kl_weight, self.seed = settings, kl_weight, seed
+        self.optimizer = torch.optim.AdamW(
+            vae.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
+        self.steps_per_epoch = math.ceil(len(train) / settings.batch_size)
+        self.step = self.finished_epochs = 0
+        self.shuffle, self.noise = generator(seed, "shuffle"), generator(seed, "training noise")
+        self.shuffled = self.shuffle.get_state()  # as the epoch under way began
+        self.sums = TermSums()  # of the epoch under way
+
+    @property
+    def images_seen(self) -> int:
+        return self.finished_epochs * len(self.train) + self.sums.images
+
+    @property
+    def taken(self) -> int:
+        """Steps of the epoch under way."""
+        return self.step - self.finished_epochs * self.steps_per_epoch
+
+    @property
+    def position(self) -> str:
+        return f"after step {self.taken} of {self.steps_per_epoch} in epoch {self.finished_epochs + 1}"
+
+    def epochs(self, after_step: Callable[[int], object] = lambda images: None) -> Iterator[EpochMetrics]:
+        """Train and yield the metrics of each epoch as it ends; NonFiniteError when a number is not finite.
+
+        `train/*` are means over the epoch while the weights move, `validation/*` are measured at its end. Between two
+        epochs, and in `after_step`, which is told the number of images, the caller may use `vae`. As an epoch ends, a
+        mixture prior is refitted to the posteriors: trained by gradients, all components but two or three died.
+        """
+        vae, settings = self.vae, self.settings
+        while self.finished_epochs < settings.epochs:
+            vae.train()
+            self.shuffle.set_state(self.shuffled)
+            order = batches(self.train, settings.batch_size, self.shuffle, settings.horizontal_flips)
+            for images in islice(order, self.taken, None):  # but for those before it was resumed
+                self._take_step(images)
+                after_step(len(images))
+            if isinstance(vae.prior, GaussianMixture):
+                vae.eval()
+                vae.prior.refit(vae.encode(images) for images in batches(self.train, REFIT_BATCH_SIZE))
+            metrics = {
+                "epoch": self.finished_epochs + 1,
+                **self.sums.means("train"),
+                **validate(vae, self.validation, settings.batch_size, generator(self.seed, "validation noise")),
+                "train/learning_rate": learning_rate(settings, self.step / self.steps_per_epoch),
+            }
+            self.finished_epochs += 1
+            self.shuffled = self.shuffle.get_state()
+            self.sums = TermSums()
+            yield metrics
+
+    def _take_step(self, images: Tensor) -> None:
+        progress = self.step / self.steps_per_epoch  # in epochs
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.settings, progress)
+        terms = bound_terms(self.vae, images, _noise(len(images), self.vae, self.noise))
+        terms.loss(self.kl_weight * warm_up(progress, self.settings.kl_warmup_epochs)).backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.vae.parameters(), self.settings.max_grad_norm)
+        if not torch.isfinite(norm + terms.elbo.detach().mean()):
+            raise NonFiniteError(self._what_broke(terms, norm))
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.sums.add(terms)
+        self.step += 1
+
+    def _what_broke(self, terms: Terms, norm: Tensor) -> str:
+        means = {"rate": terms.rate.mean(), "distortion": terms.distortion.mean(), "norm of the gradient": norm}
+        broken = ", ".join(f"{name} {mean.item():g}" for name, mean in means.items() if not torch.isfinite(mean))
+        where = f"epoch {self.finished_epochs + 1}, step {self.taken + 1} of {self.steps_per_epoch}"
+        return f"{where}: {broken} at a learning rate of {self.optimizer.param_groups[0]['lr']:g}"
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the rest of the training depends on, between two steps: a flat view, which further steps change."""
+        state = {f"vae.{name}": value for name, value in self.vae.state_dict().items()}
+        for name, parameter in self.vae.named_parameters():
+            for key, value in self.optimizer.state[parameter].items():
+                state[f"optimizer.{name}.{key}"] = value
+        state |= {"shuffled": self.shuffled, "noise": self.noise.get_state(), "sums": self.sums.rows()}
+        return state | {"progress": torch.tensor([self.finished_epochs, self.step, self.sums.images])}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` gave for an equal training, in this process or another."""
+        self.vae.load_state_dict(_below("vae.", state))
+        for name, parameter in self.vae.named_parameters():
+            for key, value in _below(f"optimizer.{name}.", state).items():
+                like = parameter if value.shape == parameter.shape else value  # channels last, as the optimizer wants
+                self.optimizer.state[parameter][key] = torch.empty_like(like, device=parameter.device).copy_(value)
+        self.shuffled = state["shuffled"]
+        self.noise.set_state(state["noise"])
+        self.finished_epochs, self.step, images = state["progress"].tolist()
+        self.sums = TermSums(state["sums"].to(self.train.device), images)
+
+
+def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def warm_up(progress: float, epochs: float) -> float:
@@ -93,10 +156,9 @@ def validate(vae: VAE, images: Tensor, batch_size: int, noise: torch.Generator) 
 class TermSums:
     """Sums and counts, so that any batching gives the same mean; read from the device once, at the end."""
 
-    def __init__(self) -> None:
-        self.rates: list[Tensor] = []
-        self.distortions: list[Tensor] = []
-        self.images = 0
+    def __init__(self, rows: Tensor | None = None, images: int = 0) -> None:
+        self.rates, self.distortions = ([], []) if rows is None else (list(row) for row in rows)
+        self.images = images
 
     def add(self, terms: Terms) -> None:
         self.rates.append(terms.rate.detach().sum())
@@ -108,6 +170,10 @@ class TermSums:
             torch.stack(sums).cpu().double().sum().item() / self.images for sums in (self.rates, self.distortions)
         )
         return {f"{split}/elbo": -(rate + distortion), f"{split}/rate": rate, f"{split}/distortion": distortion}
+
+    def rows(self) -> Tensor:
+        """The sums of rates and of distortions so far, [2, batches]."""
+        return torch.stack([*self.rates, *self.distortions]).view(2, -1) if self.rates else torch.zeros(2, 0)
 
 
 def _noise(count: int, vae: VAE, rng: torch.Generator) -> Tensor:

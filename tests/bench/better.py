@@ -29,11 +29,11 @@ from pipeline.vae import figures
 from pipeline.vae.classifier import features_of
 from pipeline.vae.distances import distances
 from pipeline.vae.evaluation import picture_sets
-from pipeline.vae.fitting import fit, validate
+from pipeline.vae.fitting import Training, validate
 from pipeline.vae.generation import decode, posterior_means, prior_latents
 from pipeline.vae.images import generator
 from pipeline.vae.networks import VAE, build_vae, multiply_adds
-from tests.bench.trainings import Training, prepared_pictures, train
+from tests.bench.trainings import Outcome, prepared_pictures, train
 from tests.bench.variants import Variant, averaging, with_batch_norm, with_relu, with_residual_blocks
 
 MODEL: Model = "conv"
@@ -117,11 +117,8 @@ def trained(variant: Variant, params: Params, training: Tensor, validation: Tens
         torch.manual_seed(params.seed)
         variant.rebuild(vae)
     average = averaging(vae)
-    epochs = fit(
-        vae, training, validation, params.train, params.kl_weight, params.seed,
-        lambda _: average.update_parameters(vae) if variant.averaged else None,
-    )  # fmt: skip
-    *_, last = epochs
+    fitting = Training(vae, training, validation, params.train, params.kl_weight, params.seed)
+    *_, last = fitting.epochs(lambda _: average.update_parameters(vae) if variant.averaged else None)
     if not variant.averaged:
         return vae, last["validation/elbo"]
     vae.load_state_dict({**average.module.state_dict(), **vae.prior.state_dict(prefix="prior.")})
@@ -129,7 +126,7 @@ def trained(variant: Variant, params: Params, training: Tensor, validation: Tens
     return vae, validate(vae, validation, params.train.batch_size, noise)["validation/elbo"]
 
 
-def drawn(best: Training, prepared: Path, test: Tensor) -> Figure:
+def drawn(best: Outcome, prepared: Path, test: Tensor) -> Figure:
     """What the named setting makes, a row or two of each kind."""
     vae = best.trained.vae
     settings = Params.model_validate(changed(load_yaml(PARAMS_FILE), {**BETTER, "evaluate.draws": 1})).evaluate

@@ -23,7 +23,7 @@ from pipeline.vae import figures
 from pipeline.vae.assignment import EPOCHS
 from pipeline.vae.generation import decode, posterior_means, prior_latents
 from tests.bench.overhead import tracking_share
-from tests.bench.trainings import Training, prepared_pictures, train
+from tests.bench.trainings import Outcome, prepared_pictures, train
 
 COLUMNS = 10  # pictures in a row
 STANDARD_PRIOR = "prior_components=0"  # N(0, I), the assignment's
@@ -47,7 +47,7 @@ def main() -> None:
     overrides: list[str] = parser.parse_args().overrides
     record = Record("compare", {"recipes": RECIPES, "overrides": overrides}, data_name="")
     with tempfile.TemporaryDirectory() as folder:
-        ours: dict[str, dict[str, Training]] = {}
+        ours: dict[str, dict[str, Outcome]] = {}
         for likelihood, recipe in RECIPES.items():
             ours[likelihood] = {
                 model: train(
@@ -80,7 +80,7 @@ def main() -> None:
     print(f"inside tracking calls: {overhead['share']:.1%} of a training of {overhead['epochs']} epochs")
 
 
-def drawn(ours: Mapping[str, Mapping[str, Training]], test: Tensor) -> Figure:
+def drawn(ours: Mapping[str, Mapping[str, Outcome]], test: Tensor) -> Figure:
     """Test pictures, their reconstructions and prior samples, one likelihood beside the other."""
     shown = test[:COLUMNS]
     panels = {}

@@ -35,7 +35,7 @@ from pipeline.train import architecture
 from pipeline.vae.distributions import DiscretizedGaussian
 from pipeline.vae.estimates import over_draws
 from pipeline.vae.evaluation import evaluate
-from pipeline.vae.fitting import fit
+from pipeline.vae.fitting import Training
 from pipeline.vae.generation import decode, prior_latents
 from pipeline.vae.images import CHANNELS, SIDE, batches, generator, to_float
 from pipeline.vae.networks import VAE, build_vae, multiply_adds
@@ -54,7 +54,7 @@ def main() -> None:
     record = Record("peers", {"seed": params.seed, "train.epochs": EPOCHS}, data["name"], lineage.md5(storage.IMAGES))
     ours = build_vae(architecture(params, MODEL), params.seed).to(device)
     began = time.monotonic()
-    for epoch in fit(ours, train, validation, settings, params.kl_weight, params.seed):
+    for epoch in Training(ours, train, validation, settings, params.kl_weight, params.seed).epochs():
         print(f"ours: epoch {epoch['epoch']} of {EPOCHS}")
     seconds = time.monotonic() - began
     contenders = {"ours": ours}

@@ -19,12 +19,12 @@ from pipeline.weights import Trained, load_weights
 
 
 @dataclass(frozen=True)
-class Training:
+class Outcome:
     trained: Trained
     metrics: dict[str, float]  # of the test pictures, with their standard errors
 
 
-def train(name: str, model: Model, settings: Sequence[str], folder: Path) -> Training:
+def train(name: str, model: Model, settings: Sequence[str], folder: Path) -> Outcome:
     """Train and evaluate a model; its records go to `folder`/comparisons/<name>/runs."""
     revision = run_experiment(name, [*settings], [f"evaluate@{model}"])
     runs = folder / readme.COMPARISONS.name / name / storage.RUNS.name
@@ -39,7 +39,7 @@ def train(name: str, model: Model, settings: Sequence[str], folder: Path) -> Tra
     weights = folder / f"{name}.safetensors"
     _get(storage.weights_path(model), revision, weights)
     forget_experiment(name)
-    return Training(load_weights(weights, torch.device("cpu")), metrics | errors)
+    return Outcome(load_weights(weights, torch.device("cpu")), metrics | errors)
 
 
 def prepared_pictures(overrides: Sequence[str], folder: Path) -> tuple[Path, Tensor]:
