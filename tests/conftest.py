@@ -33,6 +33,7 @@ from pipeline.vae.networks import VAE, Architecture, build_vae
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 torch.set_num_threads(1)  # tiny tensors: threads would only wait for each other
 ROOT = Path(__file__).parents[1]
+HOOKS = str(ROOT / "tests/hooks")  # PYTHONPATH of processes to watch from within
 collect_ignore = ["bench/peers.py"]  # make peers installs what it needs
 TINY: Mapping[str, Any] = {
     "kl_weight": 1.0,

@@ -18,12 +18,11 @@ from pipeline.checkpoints import FOLDER
 from pipeline.lineage import md5
 from pipeline.params import MODELS
 from pipeline.records import Record, record_path
-from tests.conftest import ROOT, Clone, all_runs, new_clone
+from tests.conftest import HOOKS, Clone, all_runs, new_clone
 
 pytestmark = pytest.mark.slow
 
 OTHERS = ("download", "evaluate conv", "render")
-KILLER = str(ROOT / "tests/killer")
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Undisturbe
     counted, path = {}, clone.folder.parent / "counts.json"
     for stage in (*OTHERS, "train fc", "train conv"):
         forget_results(clone, stage)
-        clone.run(*command(stage), KILL_STAGE=f"pipeline.{stage}", KILL_COUNTS=str(path), PYTHONPATH=KILLER)
+        clone.run(*command(stage), KILL_STAGE=f"pipeline.{stage}", KILL_COUNTS=str(path), PYTHONPATH=HOOKS)
         counted[stage] = json.loads(path.read_text())
     yield Undisturbed(clone, counted)
     shutil.rmtree(clone.folder.parent, ignore_errors=True)
@@ -106,7 +105,7 @@ def test_it_carries_on_and_ends_with_the_same_bits(undisturbed: Undisturbed, tmp
         forget_results(clone, kill.stage)
     killer = {"KILL_STAGE": f"pipeline.{kill.stage}", "KILL_AT": f"{kill.event} {number} {kill.whom}"}
     killed = subprocess.run(
-        line, cwd=clone.folder, env=clone.environment | killer | {"PYTHONPATH": KILLER}, start_new_session=True,
+        line, cwd=clone.folder, env=clone.environment | killer | {"PYTHONPATH": HOOKS}, start_new_session=True,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if not kill.through_dvc or kill.whom == "group":

@@ -17,6 +17,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from pipeline import storage
+from pipeline.params import MODELS
 from pipeline.records import Record
 from pipeline.store import ORIGINAL_TAG, WEIGHTS_TAG
 from tests.conftest import Clone, all_runs, serving
@@ -57,16 +58,16 @@ def traced_runs(clone: Clone, path: Path) -> dict[str, set[str]]:
 
 
 def run_queue(clone: Clone, experiments: dict[str, list[str]]) -> None:
-    """Run experiments on two workers of DVC, which lose one now and then (treeverse/dvc#10673): it is queued again.
+    """Run experiments, all at once, on workers of DVC, which lose one now and then (treeverse/dvc#10673): again then.
 
     A worker may also miss the message that ends it, so nothing waits for workers.
     """
     folder, lost, status = clone.folder / ".dvc/tmp/exps/celery", list(experiments), ""
     try:
-        for _ in range(3):
+        for _ in range(5):
             for name in lost:
                 clone.run(*experiments[name], "--queue", "--name", name)
-            start = ["dvc", "queue", "start", "--jobs", "2"]
+            start = ["dvc", "queue", "start", "--jobs", str(len(experiments))]
             quiet = subprocess.DEVNULL  # the workers would hold a pipe
             subprocess.run(start, cwd=clone.folder, env=clone.environment, check=True, stdout=quiet, stderr=quiet)
             for _ in range(200):
@@ -88,7 +89,7 @@ def test_1_experiments_land_in_the_store_of_the_main_checkout(reproduced: Clone,
     clone = reproduced.copy(tmp_path / "checkout")
     train = ["dvc", "exp", "run", "evaluate@fc"]
     clone.run(*train, "--temp", "--name", "temp", "--set-param", "kl_weight=3")
-    run_queue(clone, {f"queued-{number}": [*train, "--set-param", f"kl_weight={number}"] for number in (4, 5)})
+    run_queue(clone, {f"queued-{number}": [*train, "--set-param", f"kl_weight={number}"] for number in (4, 5, 6, 7)})
     clone.run(*train, "--name", "in-place", "--set-param", "kl_weight=2")  # last: the others begin at the commit
     client = client_of(clone)
     runs = {run.info.run_name: run for run in all_runs(client)}
@@ -98,6 +99,8 @@ def test_1_experiments_land_in_the_store_of_the_main_checkout(reproduced: Clone,
         "fc kl=3 temp",
         "fc kl=4 queued-4",
         "fc kl=5 queued-5",
+        "fc kl=6 queued-6",
+        "fc kl=7 queued-7",
         "fc kl=2 in-place",
     }
     for name, run in runs.items():
@@ -258,6 +261,30 @@ def test_8_what_was_deleted_stays_deleted_and_what_was_lost_comes_back(reproduce
     client.delete_run(restored[0].info.run_id)
     assert f"({restored[0].info.run_id}) was deleted in MLflow and stays deleted" in clone.python(SYNC)
     assert [run.info.run_id for run in all_runs(client)] == [restored[1].info.run_id]
+
+
+def test_9_an_experiment_in_a_copy_beside_dvc_repro(reproduced: Clone, tmp_path: Path) -> None:
+    clone = reproduced.copy(tmp_path / "checkout")
+    clone.edit_params({"kl_weight": 2.0})
+    with subprocess.Popen(
+        ["dvc", "repro"], cwd=clone.folder, env=clone.environment, stdout=subprocess.PIPE, text=True
+    ) as repro:
+        assert repro.stdout is not None
+        while "Running stage" not in repro.stdout.readline():
+            assert repro.poll() is None
+        second = clone.run("dvc", "repro", check=False)
+        assert second.returncode
+        assert f"(PID {repro.pid}): " in second.stderr  # whom to ask, or to wait for
+        beside = ["dvc", "exp", "run", "--temp", "--name", "beside", "--set-param", "kl_weight=3"]  # as make demo does
+        clone.run(*beside)
+        repro.stdout.read()
+    assert repro.returncode == 0
+    assert clone.repro() == set()
+    clone.python(SYNC)
+    client = client_of(clone)
+    runs = {run.info.run_name: run for run in all_runs(client)}
+    assert runs.keys() == {f"{model} kl={kl}" for model in MODELS for kl in ("1", "2", "3 beside")}
+    assert all(complete(client, run) for run in runs.values())
 
 
 def test_a_registered_model_answers_over_http(reproduced: Clone, tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
-"""Python imports this as it starts: in a stage it counts events, and ends the process at one of them by SIGKILL.
+"""Python imports this as it starts, where PYTHONPATH names this folder: what a process does is watched from within.
 
-KILL_STAGE is the end of the command line of the stage that it is for, KILL_AT <event> <n> <child or group>. Without
-KILL_AT the counts go to the file that KILL_COUNTS names. Events, each counted before it takes effect: "open" and
+KILL_STAGE, the end of a command line: in that process events are counted, each before it takes effect: "open" and
 "rename" of a file in the working directory, "checkpoint", a rename below .checkpoints, "log", what MLflow is told.
+KILL_AT, <event> <n> <child or group>: SIGKILL comes at that one. KILL_COUNTS: the file that the counts go to.
+
+CONNECTIONS, a file: every process adds a line for each host outside this machine that it looks up or connects to.
 """
 
 import atexit
@@ -15,7 +17,7 @@ import sys
 from pathlib import Path
 
 HERE = os.getcwd()
-COUNTS: collections.Counter[str] = collections.Counter()
+LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0", "::")
 TELLS = (
     "create_run",
     "log_batch",
@@ -26,16 +28,17 @@ TELLS = (
     "set_terminated",
     "update_run",
 )
+counts: collections.Counter[str] = collections.Counter()
 
 
 def happened(event: str) -> None:
-    COUNTS[event] += 1
+    counts[event] += 1
     kind, number, whom = os.environ.get("KILL_AT", "none 0 child").split()
-    if event == kind and COUNTS[event] == int(number):
+    if event == kind and counts[event] == int(number):
         os.killpg(0, signal.SIGKILL) if whom == "group" else os.kill(os.getpid(), signal.SIGKILL)
 
 
-def listen(name: str, arguments: tuple[object, ...]) -> None:
+def watch_files(name: str, arguments: tuple[object, ...]) -> None:
     if name == "os.rename":
         happened("rename")
         if ".checkpoints" in str(arguments[1]):
@@ -46,7 +49,21 @@ def listen(name: str, arguments: tuple[object, ...]) -> None:
             happened("open")
 
 
-if sys.orig_argv[-len(os.environ["KILL_STAGE"].split()) :] == os.environ["KILL_STAGE"].split():
+def watch_connections(name: str, arguments: tuple[object, ...]) -> None:
+    host = None
+    if name == "socket.getaddrinfo":
+        host = arguments[0]
+    elif name in ("socket.connect", "socket.sendto") and isinstance(arguments[1], tuple):
+        host = arguments[1][0]
+    if isinstance(host, bytes):
+        host = host.decode()
+    if host and not str(host).startswith(LOOPBACK):
+        with open(os.environ["CONNECTIONS"], "a") as file:
+            file.write(f"{host} {sys.orig_argv}\n")
+
+
+stage = os.environ.get("KILL_STAGE", "").split()
+if stage and sys.orig_argv[-len(stage) :] == stage:
     from mlflow.tracking import MlflowClient
 
     for tell in TELLS:
@@ -57,6 +74,8 @@ if sys.orig_argv[-len(os.environ["KILL_STAGE"].split()) :] == os.environ["KILL_S
             return method(*arguments, **options)
 
         setattr(MlflowClient, tell, functools.wraps(method)(told))
-    sys.addaudithook(listen)
+    sys.addaudithook(watch_files)
     if "KILL_COUNTS" in os.environ:
-        atexit.register(lambda: Path(os.environ["KILL_COUNTS"]).write_text(json.dumps(COUNTS)))
+        atexit.register(lambda: Path(os.environ["KILL_COUNTS"]).write_text(json.dumps(counts)))
+if "CONNECTIONS" in os.environ:
+    sys.addaudithook(watch_connections)
