@@ -96,11 +96,13 @@ class Checkpoints:
 
 
 def is_held(lock: Path) -> bool:
-    """Whether a process holds that lock."""
+    """Whether a process holds that lock, as far as this user may know."""
     try:
         with lock.open() as file:
             return not _locked(file.fileno(), fcntl.LOCK_SH)
-    except FileNotFoundError:
+    except PermissionError:
+        return True
+    except OSError:
         return False
 
 

@@ -61,8 +61,10 @@ class Interruption:
                 self._handlers[number] = signal.signal(number, self._remember)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         self._restore()
+        if error is None:
+            self.obey()
 
     def obey(self) -> None:
         """End as the signal demands, if there was one."""
