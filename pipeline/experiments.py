@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 import tarfile
@@ -15,6 +16,11 @@ NO_HISTORY = (
     "this folder has no git history of its own, which DVC's experiments need; "
     'type: git init && git add --all && git commit --message "start"'
 )
+SOMEBODY = {  # for DVC's commits of a workspace with changes, none of which enter a branch, where git knows nobody
+    f"GIT_{role}_{part}": value
+    for role in ("AUTHOR", "COMMITTER")
+    for part, value in (("NAME", "experiment"), ("EMAIL", "experiment@localhost"))
+}
 
 
 def run_experiment(name: str, overrides: Sequence[str], targets: Sequence[str] = ()) -> str:
@@ -25,7 +31,9 @@ def run_experiment(name: str, overrides: Sequence[str], targets: Sequence[str] =
     require_history()
     subprocess.run(["dvc", "exp", "remove", "--quiet", name], capture_output=True, check=False)
     settings = [argument for override in overrides for argument in ("--set-param", override)]
-    finished = subprocess.run(["dvc", "exp", "run", "--temp", "--name", name, *settings, *targets], check=False)
+    run = ["dvc", "exp", "run", "--temp", "--name", name, *settings, *targets]
+    unknown = subprocess.run(["git", "config", "user.email"], capture_output=True, check=False).returncode
+    finished = subprocess.run(run, env=os.environ | (SOMEBODY if unknown else {}), check=False)
     if finished.returncode:
         raise InputError(f"experiment {name}: dvc exp run failed with exit status {finished.returncode}, as told above")
     references = _git("for-each-ref", "--format=%(objectname)", f"refs/exps/*/*/{name}").decode().split()

@@ -25,6 +25,10 @@ from tests.conftest import Clone, all_runs, serving
 pytestmark = pytest.mark.slow
 
 SYNC = "from pipeline import ui; ui.sync_everything()"
+BESIDE = """
+from pipeline.experiments import run_experiment
+run_experiment("beside", ["kl_weight=3"])  # as make demo does, here with params.yaml edited and no git identity
+"""
 SAMPLES = """
 import mlflow, numpy
 print(mlflow.pyfunc.load_model("models:/tiny-conv@latest").predict(numpy.array(2), {"task": "sample"}).shape)
@@ -275,8 +279,7 @@ def test_9_an_experiment_in_a_copy_beside_dvc_repro(reproduced: Clone, tmp_path:
         second = clone.run("dvc", "repro", check=False)
         assert second.returncode
         assert f"(PID {repro.pid}): " in second.stderr  # whom to ask, or to wait for
-        beside = ["dvc", "exp", "run", "--temp", "--name", "beside", "--set-param", "kl_weight=3"]  # as make demo does
-        clone.run(*beside)
+        clone.python(BESIDE)
         repro.stdout.read()
     assert repro.returncode == 0
     assert clone.repro() == set()
