@@ -40,8 +40,8 @@ class Checkpoints:
         while (file := self._lock_file()) is None:
             pass
         with file:
-            for partial in self.folder.glob(".*"):  # of a process that was killed
-                partial.unlink()
+            for partial in self.folder.glob(".*.partial*"):  # of a process that was killed
+                partial.unlink(missing_ok=True)
             yield
 
     def due(self) -> bool:
@@ -50,7 +50,9 @@ class Checkpoints:
     def save(self, step: int, arrays: storage.Arrays, header: Mapping[str, Any]) -> None:
         """Keep a state beside the one before it; an older one goes."""
         path = self.folder / f"{step:09d}.safetensors"
-        storage.save_tensors(path, arrays, {**header, "sha256": _digest(arrays)})
+        storage.save_tensors(path, arrays, {**header, "sha256": _digest(arrays, header)})
+        with path.open("rb") as file:
+            os.fsync(file.fileno())  # before the one that a power cut would leave goes
         for old in _states(self.folder)[:-KEPT]:
             old.unlink()
         self._last = time.monotonic()
@@ -58,9 +60,10 @@ class Checkpoints:
     def load(self) -> tuple[storage.Arrays, dict[str, Any]] | None:
         """The newest whole state, if any; a damaged one is told of and removed."""
         for path in reversed(_states(self.folder)):
+            path.open("rb").close()  # what cannot be opened is not damaged
             with contextlib.suppress(InputError):
                 arrays, header = storage.load_tensors(path)
-                if header.pop("sha256", None) == _digest(arrays):
+                if header.pop("sha256", None) == _digest(arrays, header):
                     return arrays, header
             print(f"warning: {path}: is damaged; using the checkpoint before it, if there is one", file=sys.stderr)
             path.unlink()
@@ -69,7 +72,7 @@ class Checkpoints:
     def remove(self) -> None:
         """Forget a training that ended well."""
         for path in [*_states(self.folder), self.lock_path]:
-            path.unlink()
+            path.unlink(missing_ok=True)
         for folder in (self.folder, self.folder.parent):
             with contextlib.suppress(OSError):  # not empty: others are at work
                 folder.rmdir()
@@ -81,8 +84,8 @@ class Checkpoints:
 
     def _lock_file(self) -> TextIO | None:
         """The open file with the lock, or None when a process that ended has just removed it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
             file = self.lock_path.open("w")
             if not _locked(file.fileno(), fcntl.LOCK_EX):
                 print(f"{self.stage}: another process is at the same training; waiting for it", file=sys.stderr)
@@ -90,20 +93,20 @@ class Checkpoints:
             if os.path.samestat(os.fstat(file.fileno()), self.lock_path.stat()):
                 return file
             file.close()
-        except FileNotFoundError:
+        except (FileNotFoundError, FileExistsError):
             pass
         return None
 
 
 def is_held(lock: Path) -> bool:
-    """Whether a process holds that lock, as far as this user may know."""
+    """Whether a process holds that lock, or may hold it for all that can be seen."""
     try:
         with lock.open() as file:
             return not _locked(file.fileno(), fcntl.LOCK_SH)
-    except PermissionError:
-        return True
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError:
+        return True
 
 
 def _locked(descriptor: int, kind: int) -> bool:
@@ -118,8 +121,8 @@ def _states(folder: Path) -> list[Path]:
     return sorted(folder.glob("[0-9]*.safetensors"))
 
 
-def _digest(arrays: storage.Arrays) -> str:
-    digest = hashlib.sha256()
+def _digest(arrays: storage.Arrays, header: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for name, array in sorted(arrays.items()):
         digest.update(f"{name} {array.dtype} {array.shape} ".encode() + array.tobytes())
     return digest.hexdigest()

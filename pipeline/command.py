@@ -32,7 +32,9 @@ def plain_command(main: Callable[[], None]) -> None:
 
 def run_command(main: Callable[[], None]) -> None:
     """Run `main`; an InputError becomes a line on stderr for each mistake and exit status 1."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(ending) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(ending, lambda number, _: sys.exit(128 + number))
     if "DVC_STAGE" in os.environ:
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     try:
@@ -49,14 +51,17 @@ def run_command(main: Callable[[], None]) -> None:
 
 
 class Interruption:
-    """Within the block the first SIGINT or SIGTERM waits until `obey` is called; a second one acts at once."""
+    """Within the block SIGINT, SIGTERM and SIGHUP wait until `obey` is called; only a second SIGINT acts at once.
+
+    Of SIGTERM there are two when a whole process group gets it: its own, and that of a stage whose DVC is gone.
+    """
 
     def __init__(self) -> None:
         self.asked: int | None = None
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:  # as SIGINT is in a shell's background jobs
                 self._handlers[number] = signal.signal(number, self._remember)
         return self
@@ -69,11 +74,13 @@ class Interruption:
     def obey(self) -> None:
         """End as the signal demands, if there was one."""
         if self.asked is not None:
+            self._restore()
             signal.raise_signal(self.asked)
 
     def _remember(self, number: int, _: object) -> None:
-        self._restore()
         self.asked = number
+        if number == signal.SIGINT:
+            signal.signal(number, self._handlers[number])
 
     def _restore(self) -> None:
         for number, handler in self._handlers.items():

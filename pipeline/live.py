@@ -15,11 +15,13 @@ from mlflow.tracking import MlflowClient
 from pipeline.errors import InputError
 from pipeline.records import Record
 from pipeline.runs import (
+    LOCK_TAG,
     REASON_TAG,
     create_run,
     describe_run,
     end_abandoned,
     last_epoch,
+    lock_tag,
     log_history,
     one_line,
     warn_once,
@@ -37,15 +39,18 @@ class LiveRun:
     """
 
     def __init__(self, record: Record, lock: Path) -> None:
-        """A new run, or, where the record names one already, that run with what it lacks of the record's history.
-
-        `lock` is held while the training is under way. InputError when MLFLOW_TRACKING_URI names a server that does not
-        answer: nothing is trained in vain.
-        """
-        self._record = record
+        """`lock` is held while the training is under way."""
+        self._record, self._lock = record, lock
         self._logged = 0  # epochs
         self._client: MlflowClient | None = None
         self._writer = ThreadPoolExecutor(1, "mlflow")
+
+    def open(self) -> None:
+        """Begin a new run, or go on in the one that the record names, with what it lacks of the record's history.
+
+        InputError when MLFLOW_TRACKING_URI names a server that does not answer: nothing is trained in vain.
+        """
+        record = self._record
         with self._best_effort():
             try:
                 self._client = open_store()
@@ -56,11 +61,13 @@ class LiveRun:
                     f"MLFLOW_TRACKING_URI: {store_uri()} does not answer ({error}); start the server, or unset the "
                     f"variable to use {DATABASE}"
                 ) from None
-            end_abandoned(self._client, lock, record.run_id)
+            with contextlib.suppress(MlflowException):  # of runs that are another user's
+                end_abandoned(self._client, self._lock, record.run_id)
             run = self._earlier_run(self._client)
             if run is None:
-                run = create_run(self._client, record, lock=lock)
+                run = create_run(self._client, record, lock=self._lock)
             elif WEIGHTS_TAG not in run.data.tags:  # else it was killed when all but the stage's end was done
+                self._client.set_tag(run.info.run_id, LOCK_TAG, lock_tag(self._lock))  # the checkout may have moved
                 self._client.update_run(run.info.run_id, status="RUNNING")
                 self._client.set_tag(run.info.run_id, REASON_TAG, "")
             record.run_id = run.info.run_id
@@ -81,7 +88,7 @@ class LiveRun:
         self._writer.shutdown()
 
     def _earlier_run(self, client: MlflowClient) -> Run | None:
-        """The run of a training that is resumed, unless it was deleted or is in another store."""
+        """The run of a training that is resumed, unless it was deleted or is in another store or experiment."""
         if self._record.run_id is None:
             return None
         try:
@@ -90,7 +97,8 @@ class LiveRun:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             return None
-        return run if run.info.lifecycle_stage == LifecycleStage.ACTIVE else None
+        belongs = client.get_experiment(run.info.experiment_id).name == self._record.mlflow_experiment
+        return run if belongs and run.info.lifecycle_stage == LifecycleStage.ACTIVE else None
 
     def _log_epoch(self, metrics: Mapping[str, float], pictures: Mapping[str, np.ndarray[Any, Any]]) -> None:
         with self._best_effort():
@@ -101,9 +109,11 @@ class LiveRun:
 
     def _end(self, status: str, reason: str) -> None:
         with self._best_effort():
-            if self._client and self._record.run_id:
-                self._client.set_tag(self._record.run_id, REASON_TAG, reason[:500])
-                self._client.set_terminated(self._record.run_id, status)
+            if self._record.run_id:
+                client = self._client or open_store()  # it may be back
+                if reason:
+                    client.set_tag(self._record.run_id, REASON_TAG, reason[:500])
+                client.set_terminated(self._record.run_id, status)
 
     @contextlib.contextmanager
     def _best_effort(self) -> Iterator[None]:
@@ -118,9 +128,10 @@ class LiveRun:
 
 @contextlib.contextmanager
 def live_run(record: Record, lock: Path) -> Iterator[LiveRun]:
-    """A run that stays open for `sync` to finish when the block ends well, and else ends with its reason."""
+    """A run that ends as the block does, with the reason when that is not well."""
     run = LiveRun(record, lock)
     try:
+        run.open()
         yield run
     except (KeyboardInterrupt, SystemExit) as stop:
         run.end("KILLED", f"{type(stop).__name__} {stop}".strip())
@@ -128,5 +139,7 @@ def live_run(record: Record, lock: Path) -> Iterator[LiveRun]:
     except BaseException as error:
         run.end("FAILED", one_line(error))
         raise
+    else:
+        run.end("FINISHED", "")
     finally:
         run.close()

@@ -22,6 +22,10 @@ REASON_TAG = "status.reason"
 _warned = False
 
 
+def lock_tag(lock: Path) -> str:
+    return f"{socket.gethostname()}:{lock}"
+
+
 def create_run(client: MlflowClient, record: Record, restores: str | None = None, lock: Path | None = None) -> Run:
     """A new run for a training record: of one under way that holds `lock`, or in place of the run `restores`."""
     command = f"study {record.cell}" if record.cell else f"train {record.model}"
@@ -42,7 +46,7 @@ def create_run(client: MlflowClient, record: Record, restores: str | None = None
         f"made by DVC stage {record.stage}.",
     }
     if lock:
-        tags[LOCK_TAG] = f"{socket.gethostname()}:{lock}"
+        tags[LOCK_TAG] = lock_tag(lock)
     if restores:
         tags |= {ORIGINAL_TAG: restores, "original.started": record.started, "original.ended": record.ended}
     return client.create_run(
@@ -55,8 +59,6 @@ def create_run(client: MlflowClient, record: Record, restores: str | None = None
 
 def describe_run(client: MlflowClient, run_id: str, record: Record) -> None:
     """Parameters, data set and params.yaml of a training."""
-    parameters = {"model": record.model, **record.parameters}
-    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in parameters.items()])
     dataset = Dataset(record.data_name, (record.data_md5 or "")[:8], "local", '{"uri": "data/images.safetensors"}')
     used = [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
     try:
@@ -65,6 +67,8 @@ def describe_run(client: MlflowClient, run_id: str, record: Record) -> None:
         client.log_inputs(run_id, used)
     if record.params_file:
         log_content(client, run_id, "params.yaml", record.params_file.encode())
+    parameters = {"model": record.model, **record.parameters}  # last: a run that has them is described
+    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in parameters.items()])
 
 
 def log_history(
@@ -95,8 +99,9 @@ def end_abandoned(client: MlflowClient, own_lock: Path | None = None, own_run: s
         lock = Path(tag.removeprefix(host))
         if not tag.startswith(host) or run.info.run_id == own_run:
             continue
-        if lock == own_lock or not is_held(lock):
-            client.set_tag(run.info.run_id, REASON_TAG, "its process was killed")
+        gone = lock == own_lock or not is_held(lock)
+        if gone and client.get_run(run.info.run_id).info.status == "RUNNING":  # it may have ended just now
+            client.set_tag(run.info.run_id, REASON_TAG, "its process is gone")
             client.set_terminated(run.info.run_id, "KILLED")
 
 

@@ -16,6 +16,7 @@ from pipeline import lineage, storage
 from pipeline.errors import InputError
 from pipeline.records import Record, beside, load_records, lock_beside, locked_beside
 from pipeline.runs import (
+    REASON_TAG,
     create_run,
     describe_run,
     end_abandoned,
@@ -71,7 +72,7 @@ def _finished_runs(client: MlflowClient, trained: Record) -> Sequence[Run]:
     own = _own_run(client, experiment, trained)
     if own.info.lifecycle_stage != LifecycleStage.ACTIVE:
         print(f"note: run {own.info.run_name} ({own.info.run_id}) was deleted in MLflow and stays deleted")
-    elif WEIGHTS_TAG not in own.data.tags:
+    elif WEIGHTS_TAG not in own.data.tags or own.info.status != "FINISHED":
         _finish(client, own, trained)
     return client.search_runs([experiment], f"tags.`{WEIGHTS_TAG}` = '{weights_md5}'")
 
@@ -99,6 +100,8 @@ def _finish(client: MlflowClient, run: Run, trained: Record) -> None:
         describe_run(client, run_id, trained)
     logged = last_epoch(client, run_id)
     log_history(client, run_id, [row for row in trained.history if row["epoch"] > logged], milliseconds(trained))
+    if run.data.tags.get(REASON_TAG):
+        client.set_tag(run_id, REASON_TAG, "")
     client.set_terminated(run_id, "FINISHED", end_time=milliseconds(trained, trained.seconds))
     client.set_tag(run_id, WEIGHTS_TAG, trained.weights_md5[trained.model])
 

@@ -43,17 +43,23 @@ def test_the_last_two_are_kept_and_the_newest_is_used(workspace: Path) -> None:
 
 
 def damaged(content: bytes) -> list[bytes]:
-    return [b"", content[:-1], content[:-3] + b"\x01" + content[-2:], content.replace(b"sha256", b"sha255")]
+    return [
+        b"",
+        content[:-1],
+        content[:-3] + b"\x01" + content[-2:],
+        content.replace(b"sha256", b"sha255"),
+        content.replace(b"1.5", b"1.6"),
+    ]
 
 
-@pytest.mark.parametrize("damage", range(4), ids=["empty", "truncated", "a bit flipped", "foreign"])
+@pytest.mark.parametrize("damage", range(5), ids=["empty", "truncated", "a bit flipped", "foreign", "another history"])
 def test_a_damaged_one_is_told_of_and_the_one_before_it_used(
     workspace: Path, capsys: pytest.CaptureFixture[str], damage: int
 ) -> None:
     kept = checkpoints()
     with kept.lock():
         kept.save(1, states(1), {})
-        kept.save(2, states(2), {})
+        kept.save(2, states(2), {"seconds": 1.5})
         newest = kept.folder / "000000002.safetensors"
         newest.write_bytes(damaged(newest.read_bytes())[damage])
         loaded = kept.load()
@@ -113,7 +119,7 @@ def follow(folder: Path, order: Any) -> None:
 
 def test_a_second_process_waits_for_the_first(workspace: Path) -> None:
     processes = multiprocessing.get_context("spawn")
-    held, release, order = processes.Event(), processes.Event(), processes.Queue()
+    held, release, order = processes.Event(), processes.Event(), processes.SimpleQueue()
     first = processes.Process(target=hold, args=(workspace, held, release, order), daemon=True)
     second = processes.Process(target=follow, args=(workspace, order), daemon=True)
     first.start()
@@ -121,8 +127,8 @@ def test_a_second_process_waits_for_the_first(workspace: Path) -> None:
     assert is_held(checkpoints().lock_path)
     second.start()
     release.set()
-    assert [order.get(timeout=300), order.get(timeout=300)] == ["first", "second"]
     for process in (first, second):
-        process.join()
+        process.join(300)
         assert process.exitcode == 0
+    assert [order.get(), order.get()] == ["first", "second"]
     assert not is_held(checkpoints().lock_path)

@@ -1,4 +1,4 @@
-"""Does a pipeline that was set up stay on this machine? Every process that it starts is watched."""
+"""Does a pipeline that was set up stay on this machine? Every Python process that it starts is watched."""
 
 from __future__ import annotations
 

@@ -124,6 +124,7 @@ def assert_nothing_lost(uri: str) -> None:
     client = MlflowClient(uri)
     (run,) = all_runs(client)
     assert run.info.status == "FINISHED"
+    assert not run.data.tags.get("status.reason")
     for key in ("train/elbo", "validation/rate"):
         logged = sorted((metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, key))
         history = Record.load(record_path("train@fc")).history

@@ -31,7 +31,7 @@ def prepared(workspace: Path) -> Path:
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
     """A stage's own handlers of signals, as `run_command` sets them, end with the test."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -61,7 +61,7 @@ def the_run() -> tuple[MlflowClient, str, str]:
     return client, run.info.run_id, run.info.status
 
 
-@pytest.mark.parametrize(("sent", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["term", "int"])
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 @pytest.mark.parametrize(("step", "place"), [(3, "3 of 4 in epoch 1"), (6, "2 of 4 in epoch 2")], ids=["1st", "2nd"])
 def test_a_signal_saves_first_and_the_same_command_goes_on(
     prepared: Path, finished_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
@@ -83,7 +83,18 @@ def test_a_signal_saves_first_and_the_same_command_goes_on(
     assert not Path(FOLDER).exists()
 
 
-def test_a_second_signal_ends_it_at_once(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_sigterm_waits_as_well(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def twice() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+
+    assert train_until(monkeypatch, 3, twice) == 143
+    assert "saved after step 3 of 4 in epoch 1" in capsys.readouterr().err
+
+
+def test_a_second_ctrl_c_ends_it_at_once(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def twice() -> None:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
@@ -152,7 +163,7 @@ def test_runs_of_killed_processes_are_ended_and_those_of_others_left_alone(
     )
     train.main("fc")
     assert client.get_run(here).info.status == "KILLED"
-    assert client.get_run(here).data.tags["status.reason"] == "its process was killed"
+    assert client.get_run(here).data.tags["status.reason"] == "its process is gone"
     assert client.get_run(there).info.status == "RUNNING"
 
 
@@ -183,6 +194,7 @@ def test_a_live_run_is_told_no_epoch_twice(prepared: Path) -> None:
     client, run_id, _ = the_run()
     record = Record.load(record_path("train@fc"))
     run = LiveRun(record, prepared / "lock")
+    run.open()
     for row in record.history:
         run.log_epoch(row, {})
     run.close()

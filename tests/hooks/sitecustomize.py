@@ -2,7 +2,7 @@
 
 KILL_STAGE, the end of a command line: in that process events are counted, each before it takes effect: "open" and
 "rename" of a file in the working directory, "checkpoint", a rename below .checkpoints, "log", what MLflow is told.
-KILL_AT, <event> <n> <child or group>: SIGKILL comes at that one. KILL_COUNTS: the file that the counts go to.
+KILL_AT, <event> <n> <child, parent or group>: SIGKILL comes at that one. KILL_COUNTS: the file that the counts go to.
 
 CONNECTIONS, a file: every process adds a line for each host outside this machine that it looks up or connects to.
 """
@@ -12,12 +12,14 @@ import collections
 import functools
 import json
 import os
+import re
 import signal
 import sys
+import threading
 from pathlib import Path
 
 HERE = os.getcwd()
-LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0", "::")
+LOOPBACK = re.compile(r"127\.[\d.]+|::1?|localhost|0\.0\.0\.0")
 TELLS = (
     "create_run",
     "log_batch",
@@ -29,13 +31,16 @@ TELLS = (
     "update_run",
 )
 counts: collections.Counter[str] = collections.Counter()
+counting = threading.Lock()  # MLflow has a thread of its own
 
 
 def happened(event: str) -> None:
-    counts[event] += 1
     kind, number, whom = os.environ.get("KILL_AT", "none 0 child").split()
-    if event == kind and counts[event] == int(number):
-        os.killpg(0, signal.SIGKILL) if whom == "group" else os.kill(os.getpid(), signal.SIGKILL)
+    with counting:
+        counts[event] += 1
+        count = counts[event]
+    if event == kind and count == int(number):
+        os.kill({"child": os.getpid(), "parent": os.getppid(), "group": 0}[whom], signal.SIGKILL)
 
 
 def watch_files(name: str, arguments: tuple[object, ...]) -> None:
@@ -57,7 +62,7 @@ def watch_connections(name: str, arguments: tuple[object, ...]) -> None:
         host = arguments[1][0]
     if isinstance(host, bytes):
         host = host.decode()
-    if host and not str(host).startswith(LOOPBACK):
+    if host and not LOOPBACK.fullmatch(str(host)):
         with open(os.environ["CONNECTIONS"], "a") as file:
             file.write(f"{host} {sys.orig_argv}\n")
 
