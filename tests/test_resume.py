@@ -32,6 +32,8 @@ def prepared(workspace: Path) -> Path:
 def handlers() -> Iterator[None]:
     """A stage's own handlers of signals, as `run_command` sets them, end with the test."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it, and nohup the other
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
