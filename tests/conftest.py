@@ -44,7 +44,7 @@ TINY: Mapping[str, Any] = {
     "data": {"source": "shapes", "name": "shapes", "path": None, "url": None, "validation": 100},
     "train": {"epochs": 2, "batch_size": 50},
     "networks": {"fc": {"hidden": [16]}, "conv": {"channels": [4, 8]}},
-    "run": {"threads": 1, "checkpoint_seconds": 60},
+    "run": {"threads": 1},
     "yardstick": {"epochs": 1, "batch_size": 50},
     "evaluate": {"importance_samples": 3, "importance_images": 20, "draws": 2, "pairwise_images": 40},
     "survey": {"radii": 5, "directions": 20, "diagonals": 5, "pairs": 4, "steps": 3},

@@ -62,7 +62,7 @@ def traced_runs(clone: Clone, path: Path) -> dict[str, set[str]]:
 
 
 def run_queue(clone: Clone, experiments: dict[str, list[str]]) -> None:
-    """Run experiments, all at once, on workers of DVC, which lose one now and then (treeverse/dvc#10673): again then.
+    """Run experiments, all at once; one that DVC's workers lose now and then (treeverse/dvc#10673) is queued again.
 
     A worker may also miss the message that ends it, so nothing waits for workers.
     """
