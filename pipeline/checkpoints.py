@@ -40,8 +40,8 @@ class Checkpoints:
         while (file := self._lock_file()) is None:
             pass
         with file:
-            for partial in self.folder.glob(".*.partial*"):  # of a process that was killed
-                partial.unlink(missing_ok=True)
+            for half in set(self.folder.iterdir()) - {self.lock_path, *_states(self.folder)}:  # a killed process's
+                half.unlink(missing_ok=True)
             yield
 
     def due(self) -> bool:

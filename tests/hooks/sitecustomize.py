@@ -2,7 +2,8 @@
 
 KILL_STAGE, the end of a command line: in that process events are counted, each before it takes effect: "open" and
 "rename" of a file in the working directory, "checkpoint", a rename below .checkpoints, "log", what MLflow is told.
-KILL_AT, <event> <n> <child, parent or group>: SIGKILL comes at that one. KILL_COUNTS: the file that the counts go to.
+KILL_AT, <event> <n> <child, group or leader, which is dvc's>: SIGKILL comes at that one. KILL_COUNTS: the file that
+the counts go to.
 
 CONNECTIONS, a file: every process adds a line for each host outside this machine that it looks up or connects to.
 """
@@ -40,7 +41,7 @@ def happened(event: str) -> None:
         counts[event] += 1
         count = counts[event]
     if event == kind and count == int(number):
-        os.kill({"child": os.getpid(), "parent": os.getppid(), "group": 0}[whom], signal.SIGKILL)
+        os.kill({"child": os.getpid(), "leader": os.getsid(0), "group": 0}[whom], signal.SIGKILL)
 
 
 def watch_files(name: str, arguments: tuple[object, ...]) -> None:
