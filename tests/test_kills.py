@@ -84,7 +84,8 @@ def results(clone: Clone) -> dict[str, str]:
     """The md5 of all files that must have the same bits."""
     folders = ("data", "models", "reports/metrics", "reports/curves", "reports/figures")
     paths = [path for folder in folders for path in sorted((clone.folder / folder).rglob("*")) if path.is_file()]
-    return {str(path.relative_to(clone.folder)): md5(path) for path in paths if path.name[0] != "."}
+    whole = [path for path in paths if ".partial" not in path.name and not path.name.startswith(".tmp")]
+    return {str(path.relative_to(clone.folder)): md5(path) for path in whole}
 
 
 def forget_results(clone: Clone, stage: str) -> None:
