@@ -25,7 +25,7 @@ publish: history $(READY)  ## the results in git: run on the best data at hand, 
 	.venv/bin/python -m pipeline.publish $(PUBLISH)
 
 yardstick: $(READY)  ## the classifier behind the distances, trained anew on data/images.safetensors; commit what changes
-	.venv/bin/python -m pipeline.yardstick
+	.venv/bin/python -m pipeline yardstick
 	.venv/bin/dvc commit --quiet --force yardstick
 
 ui: $(READY)  ## MLflow, and the address of the comparison

@@ -6,7 +6,6 @@ import torch
 from tqdm import tqdm
 
 from pipeline import lineage, storage, tracking
-from pipeline.command import model_command
 from pipeline.features import YARDSTICK, load_yardstick
 from pipeline.hardware import prepare
 from pipeline.params import Model, load_params
@@ -63,7 +62,3 @@ def main(model: Model) -> None:
     record.metrics = {f"test/{name}": value for name, value in storage.load_json(metrics).items()}
     record.save([storage.IMAGES, YARDSTICK, weights], [metrics])
     tracking.sync()
-
-
-if __name__ == "__main__":
-    model_command(main)

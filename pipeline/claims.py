@@ -9,7 +9,6 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from pipeline import lineage, storage
-from pipeline.command import plain_command
 from pipeline.markdown import table
 from pipeline.params import MODELS, PARAMS_FILE, Model, load_yaml
 from pipeline.records import CELLS, Record
@@ -133,7 +132,3 @@ def page(claims: Sequence[Claim], where: str) -> str:
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(where=where, verdicts=verdicts, claims=claims, tables=tables)
-
-
-if __name__ == "__main__":
-    plain_command(main)

@@ -1,4 +1,4 @@
-"""How does a stage become a command? One argument at most, one line per mistake, a proper exit status."""
+"""How does a function become a command? One line per mistake, a proper exit status."""
 
 from __future__ import annotations
 
@@ -13,20 +13,13 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from pipeline.errors import InputError, printable
-from pipeline.params import MODELS, Model
-
-
-def model_command(main: Callable[[Model], None]) -> None:
-    """Run `main` for the model that the command line names."""
-    parser = argparse.ArgumentParser(prog=_program(main), description=_question(main))
-    parser.add_argument("model", choices=MODELS)
-    model: Model = parser.parse_args().model
-    run_command(lambda: main(model))
 
 
 def plain_command(main: Callable[[], None]) -> None:
     """Run `main`, which takes no argument."""
-    argparse.ArgumentParser(prog=_program(main), description=_question(main)).parse_args()
+    module = sys.modules[main.__module__]
+    name = module.__spec__.name if module.__spec__ else module.__name__
+    argparse.ArgumentParser(prog=f"python -m {name}", description=module.__doc__).parse_args()
     run_command(main)
 
 
@@ -103,12 +96,3 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _program(main: Callable[..., None]) -> str:
-    spec = sys.modules[main.__module__].__spec__
-    return f"python -m {spec.name if spec else main.__module__}"
-
-
-def _question(main: Callable[..., None]) -> str | None:
-    return sys.modules[main.__module__].__doc__

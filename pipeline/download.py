@@ -7,14 +7,15 @@ import http.client
 import shutil
 import urllib.error
 import urllib.request
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torchvision.datasets import CIFAR10
 from tqdm import tqdm
 
 from pipeline import lineage, storage
-from pipeline.command import plain_command
 from pipeline.errors import InputError
 from pipeline.params import Data, load_params, used_parameters
 from pipeline.pictures import read_pictures
@@ -33,17 +34,25 @@ def main() -> None:
         )
     if len(test) < 2:
         raise InputError(f"{params.data.name}: found {len(test)} test picture, expected at least 2")
-    splits = make_splits(train, test, params.data.validation, params.seed)
+    splits = make_splits(train, test, params.data.validation, params.seed, join=spooled)
     arrays = {f"{name}_images": split.images.numpy() for name, split in splits.items()}
     arrays |= {f"{name}_labels": split.labels.numpy() for name, split in splits.items()}
-    content = hashlib.sha256(b"".join(arrays[name].tobytes() for name in sorted(arrays))).hexdigest()
-    header = {"name": params.data.name, "source": params.data.source, "classes": classes, "content.sha256": content}
+    content = hashlib.sha256()
+    for name in sorted(arrays):
+        content.update(arrays[name].data)
+    digest = content.hexdigest()
+    header = {"name": params.data.name, "source": params.data.source, "classes": classes, "content.sha256": digest}
     storage.save_tensors(storage.IMAGES, arrays, header)
     record.data_md5 = lineage.md5(storage.IMAGES)
     record.metrics = {f"pictures/{name}": len(split) for name, split in splits.items()}
     record.save(inputs=[], outputs=[storage.IMAGES])
     counts = ", ".join(f"{len(split)} {name}" for name, split in splits.items())
-    print(f"{params.data.name}: {counts} pictures, content sha256 {content}")
+    print(f"{params.data.name}: {counts} pictures, content sha256 {digest}")
+
+
+def spooled(parts: Iterable[Tensor]) -> Tensor:
+    """Images of any number, kept on the disk instead of in memory."""
+    return torch.from_numpy(storage.spool(part.numpy() for part in parts))
 
 
 def read_folder(data: Data, seed: int) -> tuple[Split, Split, list[str]]:
@@ -102,7 +111,3 @@ def fetch_archive(url: str, path: Path, md5: str) -> None:
             f"file:///path/of/{path.name}; use your own pictures (data.source: folder, data.path); "
             "or type make demo, which needs no download"
         ) from None
-
-
-if __name__ == "__main__":
-    plain_command(main)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from pipeline import lineage, storage, tracking
-from pipeline.command import model_command
 from pipeline.features import YARDSTICK, Inception, load_inception, load_yardstick
 from pipeline.hardware import prepare
 from pipeline.params import Evaluate, Model, load_params, used_parameters
@@ -42,7 +41,7 @@ def main(model: Model) -> None:
     test, settings, seed = tensors["test_images"].to(device), params.evaluate, params.seed
     evaluation = evaluate(trained.vae, test, settings.batch_size, seed)
     estimates = bound_and_reconstructions(trained, evaluation, test, settings, seed)
-    means = {name: posterior_means(trained.vae, tensors[f"{name}_images"].to(device)) for name in ("train", "test")}
+    means = {name: posterior_means(trained.vae, tensors[f"{name}_images"]) for name in ("train", "test")}
     correct = linear_probe(means["train"], tensors["train_labels"], means["test"], tensors["test_labels"])
     estimates["linear_probe_accuracy"] = over_pictures(correct, seed)
     values = latent_metrics(evaluation, seed)
@@ -108,7 +107,3 @@ def ranked_dimensions(evaluation: Evaluation) -> list[dict[str, float]]:
         }
         for rank, dimension in enumerate(evaluation.dimension_rates.argsort(descending=True).tolist(), start=1)
     ]
-
-
-if __name__ == "__main__":
-    model_command(main)

@@ -13,8 +13,10 @@ from PIL import Image, UnidentifiedImageError
 
 from pipeline.archives import members
 from pipeline.errors import InputError, printable
+from pipeline.storage import spool
 
 SIDE = 32
+ROWS = 1000  # pictures that are in memory at a time
 LAYOUT = "train/<class>/<picture> and test/<class>/<picture>"
 
 UNREADABLE = (
@@ -35,17 +37,11 @@ class Pictures(NamedTuple):
 
 def read_pictures(path: Path) -> Pictures:
     """All pictures below `path`, ordered by name; an archive is read member by member in memory, never extracted."""
-    pixels: dict[tuple[str, str, str], Array] = {}
-    for name, content in _files(path):
-        place = _place(name)
-        if place is not None:
-            if place in pixels:
-                twice = printable("/".join(place))
-                raise InputError(f"{path}: found a second picture as {twice}, expected one; remove {printable(name)}")
-            pixels[place] = _decode(content, f"{path}: {printable(name)}")
-    classes = sorted({class_name for _, class_name, _ in pixels})
+    places: list[tuple[str, str, str]] = []
+    pixels = spool(_decoded(path, places))  # in the order of places
+    classes = sorted({class_name for _, class_name, _ in places})
     for split in ("train", "test"):
-        found = {class_name for where, class_name, _ in pixels if where == split}
+        found = {class_name for where, class_name, _ in places if where == split}
         if not found:
             raise InputError(f"{path}: found no pictures under {split}/<class>/, expected {LAYOUT}")
         if missing := sorted(set(classes) - found):
@@ -54,10 +50,24 @@ def read_pictures(path: Path) -> Pictures:
             )
     splits = {}
     for split in ("train", "test"):
-        places = sorted(place for place in pixels if place[0] == split)
-        labels = np.array([classes.index(class_name) for _, class_name, _ in places], dtype=np.int64)
-        splits[split] = np.stack([pixels[place] for place in places]), labels
+        rows = sorted((number for number, place in enumerate(places) if place[0] == split), key=places.__getitem__)
+        labels = np.array([classes.index(places[row][1]) for row in rows], dtype=np.int64)
+        splits[split] = spool(pixels[rows[start : start + ROWS]] for start in range(0, len(rows), ROWS)), labels
     return Pictures(splits, classes)
+
+
+def _decoded(path: Path, places: list[tuple[str, str, str]]) -> Iterator[Array]:
+    """Each picture below `path`, uint8 [1, 3, 32, 32], whose place is added to `places`."""
+    known = set()
+    for name, content in _files(path):
+        place = _place(name)
+        if place is not None:
+            if place in known:
+                twice = printable("/".join(place))
+                raise InputError(f"{path}: found a second picture as {twice}, expected one; remove {printable(name)}")
+            known.add(place)
+            places.append(place)
+            yield _decode(content, f"{path}: {printable(name)}")[None]
 
 
 def _files(path: Path) -> Iterator[tuple[str, bytes]]:

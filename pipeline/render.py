@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from pipeline import lineage, storage, tracking
-from pipeline.command import plain_command
 from pipeline.features import YARDSTICK, load_yardstick
 from pipeline.hardware import prepare
 from pipeline.params import MODELS, Render, load_params, used_parameters
@@ -145,7 +144,3 @@ def _shared_kl_weight(models: list[Trained]) -> str:
     """kl_weight once where the models share it, else for each."""
     weights = {f"kl_weight {trained.parameters['kl_weight']:g}" for trained in models}
     return weights.pop() if len(weights) == 1 else ", ".join(trained.title for trained in models)
-
-
-if __name__ == "__main__":
-    plain_command(main)

@@ -38,7 +38,7 @@ def create_run(client: MlflowClient, record: Record, restores: str | None = None
         "data.md5": record.data_md5 or "",
         "git.commit": record.commit or "",
         "git.dirty": "" if record.dirty is None else str(record.dirty),
-        "mlflow.source.name": f"python -m pipeline.{command}",
+        "mlflow.source.name": f"python -m pipeline {command}",
         "mlflow.source.type": "LOCAL",
         "mlflow.runColor": COLORS[str(record.model)],
         "mlflow.note.content": f"{record.model} VAE on {record.data_name}, kl_weight "

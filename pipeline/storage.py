@@ -6,7 +6,8 @@ import contextlib
 import csv
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,9 +52,12 @@ def save_tensors(path: Path, arrays: Arrays, header: Mapping[str, Any]) -> None:
 
 
 def load_tensors(path: Path, names: Sequence[str] | None = None) -> tuple[Arrays, dict[str, Any]]:
-    """The arrays called `names`, or all, and the header; InputError for a damaged or foreign file."""
+    """The arrays called `names`, or all, and the header; InputError for a damaged or foreign file.
+
+    Arrays are mapped: what is read of them is read from the file, and what is written to them stays out of it.
+    """
     try:
-        with safe_open(path, framework="numpy") as file:
+        with safe_open(path, framework="pt") as file:  # with "numpy" it would read copies
             metadata = file.metadata() or {}
             if "header" not in metadata:
                 raise InputError(
@@ -61,12 +65,27 @@ def load_tensors(path: Path, names: Sequence[str] | None = None) -> tuple[Arrays
                 )
             if missing := set(names or ()) - set(file.keys()):
                 raise InputError(f"{path}: found no {sorted(missing)[0]}, expected a file of pictures; run dvc repro")
-            arrays = {name: file.get_tensor(name) for name in (file.keys() if names is None else names)}
+            arrays = {name: file.get_tensor(name).numpy() for name in (file.keys() if names is None else names)}
             return arrays, json.loads(metadata["header"])
     except FileNotFoundError:
         raise InputError(f"{path}: no such file, expected the output of an earlier stage; run dvc repro") from None
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path}: truncated or no safetensors file ({error}); delete it and run dvc repro") from None
+
+
+def spool(parts: Iterable[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    """Arrays [n, ...] one after the other as one [N, ...] that lies on the disk of the outputs and need not fit memory.
+
+    Its file has no name and goes with it. Without any part it is [0].
+    """
+    IMAGES.parent.mkdir(parents=True, exist_ok=True)
+    count, part = 0, np.empty(0)
+    with tempfile.TemporaryFile(dir=IMAGES.parent) as file:
+        for part in parts:
+            file.write(np.ascontiguousarray(part).data)
+            count += len(part)
+        file.flush()
+        return np.memmap(file, part.dtype, "c", shape=(count, *part.shape[1:])) if count else part[:0]
 
 
 def save_json(path: Path, content: object) -> None:

@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-import argparse
 import os
-from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
 import yaml
 
-from pipeline import assignment, evaluate, storage, survey, train
-from pipeline.command import run_command
+from pipeline import storage
 from pipeline.errors import InputError
-from pipeline.features import YARDSTICK
-from pipeline.params import MODELS, PARAMS_FILE, Model, changed, load_yaml
+from pipeline.params import MODELS, PARAMS_FILE, Model, changed, load_params, load_yaml
 from pipeline.records import CELL_VARIABLE, CELLS
 
 STUDY_PARAMS = CELLS.with_name(PARAMS_FILE.name)
-SHARED = (storage.IMAGES.parent, YARDSTICK.parent)  # what cells have in common: links to the checkout's own
-STAGES: Mapping[str, Callable[[Model], None]] = {
-    "train": train.main,
-    "evaluate": evaluate.main,
-    "survey": survey.main,
-    "assignment": assignment.main,
-}
+# What cells have in common: links to the checkout's own.
+SHARED = (storage.IMAGES.parent, storage.weights_path("yardstick").parent)
+STAGES = ("train", "evaluate", "survey", "assignment")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m pipeline.study", description=__doc__)
-    parser.add_argument("cell", help=f"one of those in {STUDY_PARAMS}")
-    parser.add_argument("stage", choices=STAGES)
-    arguments = parser.parse_args()
-    model = enter(arguments.cell)
-    STAGES[arguments.stage](model)
+def main(cell: str, stage: str) -> None:
+    model = enter(cell)
+    load_params()  # a mistake is told before the stage's imports
+    import_module(f"pipeline.{stage}").main(model)
 
 
 def enter(name: str) -> Model:
     """Make the folder of a cell the working directory, with its params.yaml and links to data; return its model."""
-    model, changes = cell(name)
+    model, changes = cell_of(name)
     content = changed(load_yaml(PARAMS_FILE), changes)
     folder = CELLS / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +43,7 @@ def enter(name: str) -> Model:
     return model
 
 
-def cell(name: str) -> tuple[Model, dict[str, Any]]:
+def cell_of(name: str) -> tuple[Model, dict[str, Any]]:
     """The model of a cell and the parameters, by dotted key, that differ from params.yaml."""
     content = load_yaml(STUDY_PARAMS)
     cells, assignments = content.get("cells", {}), content.get("assignments", {})
@@ -65,7 +55,3 @@ def cell(name: str) -> tuple[Model, dict[str, Any]]:
     if model not in MODELS:
         raise InputError(f"{STUDY_PARAMS}: cells.{name}.model: found {model!r}, expected one of {', '.join(MODELS)}")
     return model, common | cells[name].get("set", {})
-
-
-if __name__ == "__main__":
-    run_command(main)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from pipeline import lineage, storage, tracking
-from pipeline.command import model_command
 from pipeline.errors import InputError
 from pipeline.features import YARDSTICK, load_yardstick
 from pipeline.hardware import prepare
@@ -133,7 +132,3 @@ def _features(vae: VAE, yardstick: Classifier, latents: Tensor) -> Tensor:
 
 def _with_interval(estimate: Estimate) -> dict[str, float]:
     return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
-
-
-if __name__ == "__main__":
-    model_command(main)

@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from pipeline import lineage, storage, tracking
 from pipeline.checkpoints import Checkpoints
-from pipeline.command import Interruption, model_command
+from pipeline.command import Interruption
 from pipeline.errors import InputError
-from pipeline.hardware import prepare
+from pipeline.hardware import describe, place, prepare
 from pipeline.live import LiveRun, live_run
 from pipeline.params import Model, Params, load_params, used_parameters
 from pipeline.records import Record
@@ -35,7 +35,7 @@ def main(model: Model) -> None:
     params = load_params()
     device = prepare(params.run.threads)
     arrays, data = storage.load_tensors(storage.IMAGES, ("train_images", "validation_images"))
-    train, validation = (torch.from_numpy(arrays[name]).to(device) for name in ("train_images", "validation_images"))
+    train, validation = (place(torch.from_numpy(array), device) for array in arrays.values())
     if len(train) < params.train.batch_size:
         raise InputError(
             f"{storage.IMAGES}: found {len(train)} training pictures, expected at least one batch of "
@@ -43,7 +43,7 @@ def main(model: Model) -> None:
         )
     data_md5 = lineage.md5(storage.IMAGES)
     record = Record(f"train@{model}", used_parameters(params, "train", model), data["name"], data_md5)
-    record.environment = {"device": device.type, "threads": str(torch.get_num_threads())}
+    record.environment = {"device": describe(device), "threads": str(torch.get_num_threads())}
     vae = build_vae(architecture(params, model), params.seed).to(device)
     training = Training(vae, train, validation, params.train, params.kl_weight, params.seed)
 
@@ -130,10 +130,10 @@ def architecture(params: Params, model: Model) -> Architecture:
 def previews(vae: VAE, validation: torch.Tensor) -> dict[str, np.ndarray[Any, Any]]:
     """Grids [H, W, 3] uint8: prior draws of the same noise every epoch; rows of pictures, each above its decoding."""
     vae.eval()
-    pictures = to_float(validation[: PREVIEW_SIDE**2 // 2])
+    pictures = to_float(validation[: PREVIEW_SIDE**2 // 2].to(vae.device))
     rng, count = generator(0, "previews"), PREVIEW_SIDE**2
-    noise = torch.randn(count, vae.architecture.latent_dim, generator=rng).to(pictures.device)
-    samples = vae.decode(vae.prior.sample(noise, torch.rand(count, generator=rng).to(pictures.device))).mean
+    noise = torch.randn(count, vae.architecture.latent_dim, generator=rng).to(vae.device)
+    samples = vae.decode(vae.prior.sample(noise, torch.rand(count, generator=rng).to(vae.device))).mean
     decoded = vae.decode(vae.encode(pictures).mean).mean
     reconstructions = torch.cat(
         [row for pair in zip(pictures.split(PREVIEW_SIDE), decoded.split(PREVIEW_SIDE), strict=True) for row in pair]
@@ -142,7 +142,3 @@ def previews(vae: VAE, validation: torch.Tensor) -> dict[str, np.ndarray[Any, An
         name: make_grid(to_uint8(images).cpu(), nrow=PREVIEW_SIDE, padding=1).permute(1, 2, 0).numpy()
         for name, images in (("samples", samples), ("reconstructions", reconstructions))
     }
-
-
-if __name__ == "__main__":
-    model_command(main)

@@ -9,7 +9,6 @@ import torch
 from tqdm import tqdm
 
 from pipeline import lineage, storage
-from pipeline.command import plain_command
 from pipeline.errors import InputError
 from pipeline.features import YARDSTICK, load_yardstick, save_yardstick
 from pipeline.hardware import prepare
@@ -72,7 +71,3 @@ def calibrate(classifier: Classifier, steps: Iterable[Rung], reference: torch.Te
         else:
             floor[name] = draws[0][name]
     return found | {"floor": floor}
-
-
-if __name__ == "__main__":
-    plain_command(main)

@@ -142,12 +142,12 @@ def test_harm_is_refused_in_one_line_and_nothing_is_written(
 ) -> None:
     make, told = HARMFUL[case]
     archive = tmp_path / "some" / "where" / "archive"
-    archive.parent.mkdir(parents=True)
+    (archive.parent / "data").mkdir(parents=True)  # where outputs go
     monkeypatch.chdir(archive.parent)
     make(archive)
     with refused(archive, *told):
         read_pictures(archive)
-    assert sorted(tmp_path.rglob("*")) == [*reversed(archive.parents[:2]), archive]
+    assert sorted(tmp_path.rglob("*")) == [*reversed(archive.parents[:2]), archive, archive.parent / "data"]
 
 
 @pytest.mark.slow
@@ -189,7 +189,7 @@ def test_a_pickle_under_a_wrong_md5_is_never_opened(workspace: Path, tmp_path_fa
         file.addfile(member, io.BytesIO(content))
     data = {"source": "cifar10", "name": "cifar10", "url": archive.as_uri()}
     write_params(workspace, merged(TINY, {"data": data}))
-    command = [sys.executable, "-m", "pipeline.download"]
+    command = [sys.executable, "-m", "pipeline", "download"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     ended = subprocess.run(command, cwd=workspace, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 1

@@ -69,15 +69,14 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Undisturbe
     counted, path = {}, clone.folder.parent / "counts.json"
     for stage in (*OTHERS, "train fc", "train conv"):
         forget_results(clone, stage)
-        clone.run(*command(stage), KILL_STAGE=f"pipeline.{stage}", KILL_COUNTS=str(path), PYTHONPATH=HOOKS)
+        clone.run(*command(stage), KILL_STAGE=f"pipeline {stage}", KILL_COUNTS=str(path), PYTHONPATH=HOOKS)
         counted[stage] = json.loads(path.read_text())
     yield Undisturbed(clone, counted)
     shutil.rmtree(clone.folder.parent, ignore_errors=True)
 
 
 def command(stage: str) -> list[str]:
-    module, *arguments = stage.split()
-    return ["python", "-m", f"pipeline.{module}", *arguments]
+    return ["python", "-m", "pipeline", *stage.split()]
 
 
 def results(clone: Clone) -> dict[str, str]:
@@ -105,7 +104,7 @@ def test_it_carries_on_and_ends_with_the_same_bits(undisturbed: Undisturbed, tmp
     else:
         line = command(kill.stage)
         forget_results(clone, kill.stage)
-    killer = {"KILL_STAGE": f"pipeline.{kill.stage}", "KILL_AT": f"{kill.event} {number} {kill.whom}"}
+    killer = {"KILL_STAGE": f"pipeline {kill.stage}", "KILL_AT": f"{kill.event} {number} {kill.whom}"}
     killed = subprocess.run(
         line, cwd=clone.folder, env=clone.environment | killer | {"PYTHONPATH": HOOKS}, start_new_session=True,
         capture_output=True, text=True, check=False,

@@ -143,7 +143,7 @@ def prepared(workspace: Path) -> Path:
 
 def test_a_server_that_is_not_there_at_the_start_is_one_line_and_nothing_is_trained(prepared: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
-    command = [sys.executable, "-m", "pipeline.train", "fc"]
+    command = [sys.executable, "-m", "pipeline", "train", "fc"]
     ended = subprocess.run(command, cwd=prepared, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()

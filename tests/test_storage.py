@@ -49,6 +49,18 @@ def save_figure(path: Path) -> None:
     storage.save_figure(path, figure(), TEXT)
 
 
+def test_spooled_arrays_are_one_that_can_be_written_to_and_no_file_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    parts = [np.full((rows, 2, 3), rows, dtype=np.uint8) for rows in (3, 1, 2)]
+    spooled = storage.spool(parts)
+    np.testing.assert_array_equal(spooled, np.concatenate(parts))
+    spooled[0] = 9  # as torch.from_numpy wants
+    assert storage.spool([]).shape == (0,)
+    assert [path.name for path in tmp_path.rglob("*")] == ["data"]
+
+
 def tensors(path: Path) -> tuple[storage.Arrays, dict[str, Any]]:
     return storage.load_tensors(path)
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from pipeline import claims, download, evaluate, lineage, storage, store, study, survey, train
+from pipeline import claims, download, lineage, storage, store, study, survey
 from pipeline.errors import InputError
 from pipeline.params import load_params, load_yaml
 from pipeline.records import CELL_VARIABLE, CELLS, Record, load_records
@@ -41,8 +40,7 @@ def run(monkeypatch: pytest.MonkeyPatch, cell: str, *stages: str) -> Path:
     """Run stages as their commands do, each from the root."""
     root = Path.cwd()
     for stage in stages:
-        monkeypatch.setattr(sys, "argv", ["study", cell, stage])
-        study.main()
+        study.main(cell, stage)
         monkeypatch.chdir(root)
     return CELLS / cell
 
@@ -149,9 +147,3 @@ def test_every_committed_cell_has_valid_parameters(tmp_path: Path, monkeypatch: 
         monkeypatch.chdir(folder)
         study.enter(name)
         load_params()
-
-
-def test_stages_of_the_study_are_those_of_the_pipeline() -> None:
-    assert study.STAGES["train"] is train.main
-    assert study.STAGES["evaluate"] is evaluate.main
-    assert study.STAGES["survey"] is survey.main

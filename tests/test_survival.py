@@ -226,7 +226,7 @@ def test_6_eight_trainings_at_once_on_no_store_yet(clone: Clone, tmp_path: Path)
         copy = clone.copy(tmp_path / str(number))
         copy.edit_params({"kl_weight": float(number)})
         environment = copy.environment | {"DVC_ROOT": str(clone.folder)}
-        command = ["python", "-m", "pipeline.train", "fc"]
+        command = ["python", "-m", "pipeline", "train", "fc"]
         started.append(subprocess.Popen(command, cwd=copy.folder, env=environment, stderr=subprocess.PIPE, text=True))
     errors = [process.communicate()[1] for process in started]
     assert errors == [""] * 8

@@ -17,9 +17,14 @@ from pipeline.vae.generation import decode, draw, midpoints, prior_latents
 from pipeline.vae.images import batches, generator, to_float, to_uint8
 from pipeline.vae.latents import mixture_latents, rate_parts
 from pipeline.vae.networks import VAE
-from pipeline.vae.objective import bits_per_dim, distortion, importance_weighted_elbo, rate, rate_per_dimension
-
-ACTIVE_VARIANCE = 0.01  # Burda et al. 2016, section 5.2
+from pipeline.vae.objective import (
+    active_units,
+    bits_per_dim,
+    distortion,
+    importance_weighted_elbo,
+    rate,
+    rate_per_dimension,
+)
 
 Metrics = dict[str, float]
 
@@ -36,10 +41,6 @@ class Evaluation:
     def dimension_variances(self) -> Tensor:
         """Variance of the posterior mean of each latent dimension over the split, [latent_dim]."""
         return self.posteriors.mean.var(0)
-
-    @property
-    def active_units(self) -> int:
-        return int((self.dimension_variances > ACTIVE_VARIANCE).sum())
 
 
 @torch.no_grad()
@@ -101,7 +102,7 @@ def latent_metrics(evaluation: Evaluation, seed: int) -> Metrics:
     return {
         "mutual_information": parts.mutual_information,
         "aggregate_divergence": parts.aggregate_divergence,
-        "active_units": evaluation.active_units,
+        "active_units": active_units(means),
     }
 
 

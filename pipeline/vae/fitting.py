@@ -24,7 +24,7 @@ class NonFiniteError(ArithmeticError):
 
 
 class Training:
-    """Trains `vae` in place on uint8 images [N, 3, 32, 32], all on one device, for the epochs that `settings` state."""
+    """Trains `vae` in place on uint8 images [N, 3, 32, 32], wherever they are, for the epochs that `settings` state."""
 
     def __init__(
         self, vae: VAE, train: Tensor, validation: Tensor, settings: Train, kl_weight: float, seed: int
@@ -38,7 +38,7 @@ class Training:
         self.step = self.finished_epochs = 0
         self.shuffle, self.noise = generator(seed, "shuffle"), generator(seed, "training noise")
         self.shuffled = self.shuffle.get_state()  # as the epoch under way began
-        self.sums = TermSums()  # of the epoch under way
+        self.sums = TermSums(self.steps_per_epoch, vae.device)  # of the epoch under way
 
     @property
     def images_seen(self) -> int:
@@ -64,13 +64,14 @@ class Training:
         while self.finished_epochs < settings.epochs:
             vae.train()
             self.shuffle.set_state(self.shuffled)
-            order = batches(self.train, settings.batch_size, self.shuffle, settings.horizontal_flips)
+            order = batches(self.train, settings.batch_size, self.shuffle, settings.horizontal_flips, vae.device)
             for images in islice(order, self.taken, None):  # but for those before it was resumed
                 self._take_step(images)
                 after_step(len(images))
             if isinstance(vae.prior, GaussianMixture):
                 vae.eval()
-                vae.prior.refit(vae.encode(images) for images in batches(self.train, REFIT_BATCH_SIZE))
+                again = batches(self.train, REFIT_BATCH_SIZE, device=vae.device)
+                vae.prior.refit(vae.encode(images) for images in again)
             metrics = {
                 "epoch": self.finished_epochs + 1,
                 **self.sums.means("train"),
@@ -79,7 +80,7 @@ class Training:
             }
             self.finished_epochs += 1
             self.shuffled = self.shuffle.get_state()
-            self.sums = TermSums()
+            self.sums = TermSums(self.steps_per_epoch, vae.device)
             yield metrics
 
     def _take_step(self, images: Tensor) -> None:
@@ -88,9 +89,11 @@ class Training:
             group["lr"] = learning_rate(self.settings, progress)
         terms = bound_terms(self.vae, images, _noise(len(images), self.vae, self.noise))
         terms.loss(self.kl_weight * warm_up(progress, self.settings.kl_warmup_epochs)).backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.vae.parameters(), self.settings.max_grad_norm)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.vae.parameters() if p.grad is not None])
         if not torch.isfinite(norm + terms.elbo.detach().mean()):
             raise NonFiniteError(self._what_broke(terms, norm))
+        if norm > self.settings.max_grad_norm:
+            torch.nn.utils.clip_grads_with_norm_(self.vae.parameters(), self.settings.max_grad_norm, norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.sums.add(terms)
@@ -108,7 +111,7 @@ class Training:
         for name, parameter in self.vae.named_parameters():
             for key, value in self.optimizer.state[parameter].items():
                 state[f"optimizer.{name}.{key}"] = value
-        state |= {"shuffled": self.shuffled, "noise": self.noise.get_state(), "sums": self.sums.rows()}
+        state |= {"shuffled": self.shuffled, "noise": self.noise.get_state(), "sums": self.sums.rows}
         return state | {"progress": torch.tensor([self.finished_epochs, self.step, self.sums.images])}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
@@ -121,7 +124,7 @@ class Training:
         self.shuffled = state["shuffled"]
         self.noise.set_state(state["noise"])
         self.finished_epochs, self.step, images = state["progress"].tolist()
-        self.sums = TermSums(state["sums"].to(self.train.device), images)
+        self.sums.load(state["sums"], self.taken, images)
 
 
 def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -146,36 +149,38 @@ def learning_rate(settings: Train, progress: float) -> float:
 def validate(vae: VAE, images: Tensor, batch_size: int, noise: torch.Generator) -> dict[str, float]:
     """Means of the bound's terms over all `images`, one posterior draw each, as `validation/*`."""
     vae.eval()
-    sums = TermSums()
     eps = _noise(len(images), vae, noise).split(batch_size)  # drawn at once: smaller draws would give other numbers
-    for batch, batch_noise in zip(batches(images, batch_size), eps, strict=True):
+    sums = TermSums(len(eps), vae.device)
+    for batch, batch_noise in zip(batches(images, batch_size, device=vae.device), eps, strict=True):
         sums.add(bound_terms(vae, batch, batch_noise))
     return sums.means("validation")
 
 
 class TermSums:
-    """Sums and counts, so that any batching gives the same mean; read from the device once, at the end."""
+    """Sums and counts, so that any batching gives the same mean; read from the device once, at the end.
 
-    def __init__(self, rows: Tensor | None = None, images: int = 0) -> None:
-        self.rates, self.distortions = ([], []) if rows is None else (list(row) for row in rows)
-        self.images = images
+    All rows are allocated at once: small tensors kept between batches would cut freed memory into pieces.
+    """
+
+    def __init__(self, batches: int, device: torch.device) -> None:
+        self.rows = torch.zeros(2, batches, device=device)  # of rates and of distortions, for each batch
+        self.batches = self.images = 0
 
     def add(self, terms: Terms) -> None:
-        self.rates.append(terms.rate.detach().sum())
-        self.distortions.append(terms.distortion.detach().sum())
+        self.rows[0, self.batches] = terms.rate.detach().sum()
+        self.rows[1, self.batches] = terms.distortion.detach().sum()
+        self.batches += 1
         self.images += len(terms.rate)
 
-    def means(self, split: str) -> dict[str, float]:
-        rate, distortion = (
-            torch.stack(sums).cpu().double().sum().item() / self.images for sums in (self.rates, self.distortions)
-        )
-        return {f"{split}/elbo": -(rate + distortion), f"{split}/rate": rate, f"{split}/distortion": distortion}
+    def load(self, rows: Tensor, batches: int, images: int) -> None:
+        """Go on from the rows of another."""
+        self.rows.copy_(rows)
+        self.batches, self.images = batches, images
 
-    def rows(self) -> Tensor:
-        """The sums of rates and of distortions so far, [2, batches]."""
-        return torch.stack([*self.rates, *self.distortions]).view(2, -1) if self.rates else torch.zeros(2, 0)
+    def means(self, split: str) -> dict[str, float]:
+        rate, distortion = (row[: self.batches].double().sum().item() / self.images for row in self.rows.cpu())
+        return {f"{split}/elbo": -(rate + distortion), f"{split}/rate": rate, f"{split}/distortion": distortion}
 
 
 def _noise(count: int, vae: VAE, rng: torch.Generator) -> Tensor:
-    device = next(vae.parameters()).device
-    return torch.randn(count, vae.architecture.latent_dim, generator=rng).to(device)
+    return torch.randn(count, vae.architecture.latent_dim, generator=rng).to(vae.device)

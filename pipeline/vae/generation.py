@@ -14,8 +14,7 @@ from pipeline.vae.networks import VAE
 def decode(vae: VAE, latents: Tensor, batch_size: int = 500) -> Tensor:
     """Expected pictures of latents [N, latent_dim], uint8 [N, 3, 32, 32] on the CPU."""
     vae.eval()
-    device = next(vae.parameters()).device
-    return torch.cat([to_uint8(vae.decode(part.to(device)).mean).cpu() for part in latents.split(batch_size)])
+    return torch.cat([to_uint8(vae.decode(part.to(vae.device)).mean).cpu() for part in latents.split(batch_size)])
 
 
 @torch.no_grad()
@@ -25,12 +24,11 @@ def draw(vae: VAE, latents: Tensor, rng: torch.Generator, batch_size: int = 500)
     Rounding a Gaussian's draw to the nearest level, cut to 0..255, is a draw of the discretised one.
     """
     vae.eval()
-    device = next(vae.parameters()).device
     pictures = []
     for part in latents.split(batch_size):
-        likelihood = vae.decode(part.to(device))
+        likelihood = vae.decode(part.to(vae.device))
         assert isinstance(likelihood, DiscretizedGaussian), "a cross-entropy has no 8-bit pictures to draw"
-        noise = torch.randn(likelihood.center.shape, generator=rng).to(device)
+        noise = torch.randn(likelihood.center.shape, generator=rng).to(vae.device)
         pictures.append(to_uint8(likelihood.center + likelihood.log_std.exp() * noise).cpu())
     return torch.cat(pictures)
 
@@ -39,17 +37,16 @@ def draw(vae: VAE, latents: Tensor, rng: torch.Generator, batch_size: int = 500)
 def posterior_means(vae: VAE, images: Tensor, batch_size: int = 500) -> Tensor:
     """Posterior means of uint8 images [N, 3, 32, 32], float32 [N, latent_dim] on the CPU."""
     vae.eval()
-    return torch.cat([vae.encode(batch).mean.cpu() for batch in batches(images, batch_size)])
+    return torch.cat([vae.encode(batch).mean.cpu() for batch in batches(images, batch_size, device=vae.device)])
 
 
 @torch.no_grad()
 def prior_latents(vae: VAE, count: int, seed: int) -> Tensor:
     """`count` draws from the prior, [count, latent_dim] on the CPU; the first ones are the same for every count."""
-    device = next(vae.parameters()).device
     rng = generator(seed, "prior samples")
     noise = torch.stack([torch.randn(vae.architecture.latent_dim, generator=rng) for _ in range(count)])
     shares = torch.rand(count, generator=generator(seed, "prior components"))
-    return vae.prior.sample(noise.to(device), shares.to(device)).cpu()
+    return vae.prior.sample(noise.to(vae.device), shares.to(vae.device)).cpu()
 
 
 def interpolate(start: Tensor, end: Tensor, steps: int) -> Tensor:

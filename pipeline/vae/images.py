@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor
 
 CHANNELS, SIDE = 3, 32
 DIMENSIONS = CHANNELS * SIDE * SIDE
+
+ROWS = 1000  # pictures that are copied at a time
 
 SHAPE_CLASSES = ("disc", "square", "diamond", "ring", "cross", "bar", "column", "triangle", "checker", "stripes")
 SHAPES_TRAIN, SHAPES_TEST = 12_000, 2_000
@@ -37,9 +39,15 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def batches(
-    images: Tensor, batch_size: int, shuffle: torch.Generator | None = None, flips: bool = False
+    images: Tensor,
+    batch_size: int,
+    shuffle: torch.Generator | None = None,
+    flips: bool = False,
+    device: torch.device | None = None,
 ) -> Iterator[Tensor]:
     """Float batches [<=batch_size, 3, 32, 32] in 0..1 that show each uint8 image once, the last one ragged.
+
+    They are on `device`, by default that of the images.
 
     With `shuffle` the order is drawn from it and, with `flips`, half the pictures are mirrored left to right; the
     permutation is drawn on the CPU, so the order does not depend on the device.
@@ -47,9 +55,9 @@ def batches(
     count = len(images)
     order = torch.arange(count) if shuffle is None else torch.randperm(count, generator=shuffle)
     for indices in order.split(batch_size):
-        batch = images[indices.to(images.device)]  # [B, 3, 32, 32] uint8
+        batch = images[indices.to(images.device)].to(device or images.device)  # [B, 3, 32, 32] uint8
         if flips and shuffle is not None:
-            mirrored = (torch.rand(len(indices), generator=shuffle) < 0.5).to(images.device)
+            mirrored = (torch.rand(len(indices), generator=shuffle) < 0.5).to(batch.device)
             batch = torch.where(mirrored.view(-1, 1, 1, 1), batch.flip(-1), batch)
         yield to_float(batch)
 
@@ -64,18 +72,31 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, indices: Tensor) -> Split:
-        return Split(self.images[indices], self.labels[indices])
+    def take(self, indices: Tensor, join: Callable[[Iterable[Tensor]], Tensor]) -> Split:
+        return Split(join(self.images[rows] for rows in indices.split(ROWS)), self.labels[indices])
 
 
-def make_splits(train: Split, test: Split, validation: int, seed: int) -> dict[str, Split]:
-    """Train, validation and test, each shuffled once; `validation` pictures come out of train, test stays whole."""
+def concatenated(parts: Iterable[Tensor]) -> Tensor:
+    return torch.cat(list(parts))
+
+
+def make_splits(
+    train: Split,
+    test: Split,
+    validation: int,
+    seed: int,
+    join: Callable[[Iterable[Tensor]], Tensor] = concatenated,
+) -> dict[str, Split]:
+    """Train, validation and test, each shuffled once; `validation` pictures come out of train, test stays whole.
+
+    `join` makes one tensor of images out of parts, where they may need more memory than there is.
+    """
     order = torch.randperm(len(train), generator=generator(seed, "train order"))
     test_order = torch.randperm(len(test), generator=generator(seed, "test order"))
     return {
-        "train": train.take(order[validation:]),
-        "validation": train.take(order[:validation]),
-        "test": test.take(test_order),
+        "train": train.take(order[validation:], join),
+        "validation": train.take(order[:validation], join),
+        "test": test.take(test_order, join),
     }
 
 

@@ -44,6 +44,10 @@ class VAE(nn.Module):
             self.likelihood_log_std = nn.Parameter(torch.tensor(INITIAL_STD).log())
         self.prior = build_prior(architecture.prior_components, architecture.latent_dim)
 
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
     def encode(self, images: Tensor) -> DiagonalGaussian:
         """Approximate posterior of images [B, 3, 32, 32] in 0..1."""
         mean, logit_std = self.encoder(2 * images - 1).chunk(2, dim=1)  # each [B, latent_dim]
@@ -72,9 +76,8 @@ def parameter_count(vae: VAE) -> int:
 
 def multiply_adds(vae: VAE) -> int:
     """Multiply-adds of encoding and decoding one image: half of the floating-point operations that PyTorch counts."""
-    device = next(vae.parameters()).device
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        vae.decode(vae.encode(torch.zeros(1, CHANNELS, SIDE, SIDE, device=device)).mean)
+        vae.decode(vae.encode(torch.zeros(1, CHANNELS, SIDE, SIDE, device=vae.device)).mean)
     return int(counter.get_total_flops()) // 2
 
 

@@ -16,6 +16,8 @@ from pipeline.vae.images import DIMENSIONS
 from pipeline.vae.networks import VAE
 from pipeline.vae.priors import Prior
 
+ACTIVE_VARIANCE = 0.01  # of a dimension's posterior mean over pictures: Burda et al. 2016, section 5.2
+
 
 def rate_per_dimension(posterior: DiagonalGaussian, prior: Prior) -> Tensor:
     """KL of q(z_i|x) from the prior's marginal as a Gaussian, nats, [B, latent_dim]; Kingma & Welling 2014, appendix B.
@@ -71,6 +73,11 @@ def importance_weighted_elbo(vae: VAE, images: Tensor, noise: Tensor) -> Tensor:
         log_prior_over_posterior = vae.prior.log_prob(latents) - posterior.log_prob_of(eps)
         log_weights.append(vae.decode(latents).log_prob(images) + log_prior_over_posterior)
     return torch.logsumexp(torch.stack(log_weights), dim=0) - math.log(len(noise))
+
+
+def active_units(means: Tensor) -> int:
+    """How many latent dimensions tell pictures apart, by their posterior means [N, latent_dim]."""
+    return int((means.var(0) > ACTIVE_VARIANCE).sum())
 
 
 def bits_per_dim(elbo: float) -> float:

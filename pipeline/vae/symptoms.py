@@ -7,8 +7,8 @@ from torch import Tensor
 
 from pipeline.vae.images import to_float
 from pipeline.vae.networks import VAE
+from pipeline.vae.objective import active_units
 
-ACTIVE_VARIANCE = 0.01  # of a unit's posterior mean over pictures: Burda et al. 2016, section 5.2
 COLLAPSED = 0.1  # share of active units below which latents tell next to nothing of a picture
 DEVIATIONS = (1e-4, 0.5)  # in pixel values from 0 to 1: far below a grey level, and all that pixels can differ
 
@@ -18,8 +18,8 @@ def symptoms(vae: VAE, images: Tensor) -> dict[str, str]:
     """What is wrong, in a line each, by what it is called, as uint8 images [N, 3, 32, 32] show it."""
     vae.eval()
     found = {}
-    means = vae.encode(to_float(images)).mean  # [N, latent_dim]
-    active, units = int((means.var(0) > ACTIVE_VARIANCE).sum()), means.shape[1]
+    means = vae.encode(to_float(images.to(vae.device))).mean  # [N, latent_dim]
+    active, units = active_units(means), means.shape[1]
     if active < COLLAPSED * units:
         found["posterior collapse"] = (
             f"{active} of {units} latent units are active, fewer than {COLLAPSED:.0%}; lower kl_weight or raise "
