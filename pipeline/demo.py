@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from pipeline import readme, storage, tracking
+from pipeline import comparisons, storage, tracking
 from pipeline.command import plain_command
 from pipeline.experiments import export_results, forget_experiment, run_experiment
 from pipeline.params import MODELS
@@ -47,7 +47,7 @@ def main() -> None:
 
 def remove_other_results(root: Path) -> None:
     """Remove from a copy of reports/ what the demo did not make: the published study, comparisons and yardstick."""
-    shutil.rmtree(root / readme.COMPARISONS.name, ignore_errors=True)
+    shutil.rmtree(root / comparisons.COMPARISONS.name, ignore_errors=True)
     for path in (root / storage.RUNS.name).glob("*.json"):
         record = Record.load(path)
         if record.data_name != DATA_NAME:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from pipeline import storage
 from pipeline.command import plain_command
+from pipeline.comparisons import SETS, assignment, better, costs, likelihoods, peers, speed, tracking
 from pipeline.errors import InputError
-from pipeline.markdown import table
-from pipeline.params import MODELS, Model
-from pipeline.records import CELLS, Record
-from pipeline.vae.assignment import EPOCHS
-from pipeline.vae.estimates import over_draws
+from pipeline.markdown import number, table, with_spread
+from pipeline.params import MODELS
+from pipeline.records import Record
 
 README = Path("README.md")
-COMPARISONS = storage.REPORTS / "comparisons"  # written by make bench, make better and make peers
 BLOCK = re.compile(r"(?P<start><!-- (?P<name>\w+) -->\n)(?P<table>.*?)(?P<end><!-- end -->)", re.DOTALL)
 
 RESULTS: Mapping[str, tuple[str, str]] = {
@@ -36,14 +32,6 @@ RESULTS: Mapping[str, tuple[str, str]] = {
     "active_units": ("active units of the latent dimensions", "d"),
     "parameters": ("parameters", ",d"),
     "multiply_adds": ("multiply-adds per image, encoder and decoder", ",d"),
-}
-COMPARED = ("mse", "psnr", "ssim", "rate")
-SETS = {
-    "reconstructions": "reconstructions",
-    "interpolations": "interpolations",
-    "samples": "prior samples",
-    "drawn": "prior samples, drawn",
-    "mixture": "mixture samples",
 }
 DISTANCES: Mapping[str, tuple[str, str]] = {
     "frechet": ("Fréchet ↓", ".2f"),
@@ -78,7 +66,7 @@ def results(root: Path) -> str:
     measured = {model: storage.load_json(root / storage.METRICS / f"{model}.json") for model in MODELS}
     records = {model: Record.load(root / storage.RUNS / f"evaluate@{model}.json") for model in MODELS}
     rows = [
-        [label, *(_with_spread(measured[m][key], records[m].intervals.get(f"test/{key}"), form) for m in MODELS)]
+        [label, *(with_spread(measured[m][key], records[m].intervals.get(f"test/{key}"), form) for m in MODELS)]
         for key, (label, form) in RESULTS.items()
         if all(key in measured[model] for model in MODELS)
     ]
@@ -95,7 +83,7 @@ def distances(root: Path) -> str:
     rows = [
         [f"{model}, {label}"]
         + [
-            _with_spread(measured[model][f"{name}_{key}"], intervals[model].get(f"test/{name}_{key}"), form)
+            with_spread(measured[model][f"{name}_{key}"], intervals[model].get(f"test/{name}_{key}"), form)
             for key, (_, form) in DISTANCES.items()
         ]
         for name, label in SETS.items()
@@ -104,7 +92,7 @@ def distances(root: Path) -> str:
     ]
     floor = storage.load_json(root / storage.METRICS / "yardstick.json")["floor"]
     spread = {key: (floor[f"{key}_low"], floor[f"{key}_high"]) for key in DISTANCES if f"{key}_low" in floor}
-    real = [_with_spread(floor[key], spread.get(key), form) for key, (_, form) in DISTANCES.items()]
+    real = [with_spread(floor[key], spread.get(key), form) for key, (_, form) in DISTANCES.items()]
     rows.append(["training pictures: the floor", *real])
     return table(["from test pictures", *(label for label, _ in DISTANCES.values())], rows)
 
@@ -114,7 +102,7 @@ def yardstick(root: Path) -> str:
     content = storage.load_json(root / storage.METRICS / "yardstick.json")
     record = Record.load(root / storage.RUNS / "yardstick.json")
     ladders = [
-        f"{kind} {strength}: {_number(rung['frechet'], '.2f')}"
+        f"{kind} {strength}: {number(rung['frechet'], '.2f')}"
         for kind in content
         if kind not in ("test_accuracy", "floor")
         for strength, rung in content[kind].items()
@@ -136,101 +124,6 @@ def claims(root: Path) -> str:
     return table(["claim", "what decides, first of all: mean (95% interval)", "verdict"], rows)
 
 
-def likelihoods(root: Path) -> str:
-    """Reconstructions and rate under both likelihoods, and how each was trained."""
-    content = storage.load_json(root / COMPARISONS / "numbers.json")
-    rows = [
-        [f"{model}, {name}", *(_number(content["likelihoods"][name][model][key], RESULTS[key][1]) for key in COMPARED)]
-        for model in MODELS
-        for name in content["likelihoods"]
-    ]
-    recipes = [f"- {name}: `{' '.join(recipe)}`\n" for name, recipe in content["recipes"].items()]
-    header = [f"pictures {content['data_md5'][:8]}", *(RESULTS[key][0] for key in COMPARED)]
-    return table(header, rows) + "\nWhat differs from params.yaml:\n\n" + "".join(recipes)
-
-
-def assignment(root: Path) -> str:
-    """The assignment's recipe and ours, by the number that the assignment printed, and the commands behind ours."""
-    content = storage.load_json(root / COMPARISONS / "numbers.json")
-    settings = " ".join(f"-S {setting}" for setting in content["recipes"]["bernoulli"])
-    rows, commands = [], []
-    for model in MODELS:
-        theirs = over_draws(_over_seeds(root, f"assignment-{model}", model, "assignment_loss"))
-        ours = content["likelihoods"]["bernoulli"][model]
-        rows.append(
-            [
-                f"{model}, {EPOCHS[model]} epochs",
-                _with_spread(theirs.value, (theirs.low, theirs.high), ".1f"),
-                f"{ours['assignment_loss']:.1f} ± {2 * ours['assignment_loss_standard_error']:.1f}",
-                f"{theirs.value - ours['assignment_loss']:.1f}",
-            ]
-        )
-        commands.append(f"    dvc exp run {settings} -S train.epochs={EPOCHS[model]} evaluate@{model}\n")
-    header = ["test `assignment_loss`, nats per image", "assignment's recipe", "ours", "ours is lower by"]
-    return table(header, rows) + "\nOurs:\n\n" + "".join(commands)
-
-
-def peers(root: Path) -> str:
-    """Ours and pythae's, after the same time."""
-    content = storage.load_json(root / COMPARISONS / "peers.json")
-    rows = [
-        [name, f"{model['samples_frechet']:.2f} ± {model['half_interval']:.2f}", f"{model['elbo']:.1f}"]
-        for name, model in content["models"].items()
-    ]
-    found = table([f"pictures {content['data_md5'][:8]}", "Fréchet of prior samples ↓", "elbo ↑"], rows)
-    return found + f"\nOurs for {content['epochs']} epochs; pythae {content['pythae']} for as many seconds.\n"
-
-
-def better(root: Path) -> str:
-    """The setting for better pictures against the assignment's recipe, and what was tried on the way."""
-    content = storage.load_json(root / COMPARISONS / "better.json")
-    ours = Record.load(root / COMPARISONS / "better" / storage.RUNS.name / "evaluate@conv.json")
-    theirs = over_draws(_over_seeds(root, "assignment-conv", "conv", "samples_frechet"))
-    rows = [
-        [
-            "the assignment's recipe, conv, prior samples",
-            _with_spread(theirs.value, (theirs.low, theirs.high), ".2f"),
-            "1",
-        ]
-    ]
-    for made, label in SETS.items():
-        value = ours.metrics[key := f"test/{made}_frechet"]
-        rows.append([label, _with_spread(value, ours.intervals.get(key), ".2f"), f"{value / theirs.value:.2f}"])
-    reached = table(["from test pictures", "Fréchet ↓", "over the assignment's"], rows)
-    options = " ".join(f"-S {key}={value}" for key, value in content["setting"].items())
-    tried = [
-        [
-            f"{name}: {_options(row['changes'])}" if row["changes"] else name,
-            *(f"{row['distances'][made]['frechet']:.2f}" for made in SETS),
-            f"{row['distances']['samples']['density']:.2f}",
-            f"{row['elbo']:.0f}",
-            f"{row['multiply_adds'] / 1e6:.1f}",
-        ]
-        for name, row in content["tried"].items()
-    ]
-    header = [
-        *(f"{content['common']['train.epochs']} epochs; Fréchet from validation pictures", *SETS.values()),
-        *("density of prior samples", "elbo", "million multiply-adds"),
-    ]
-    return f"    dvc exp run {options} evaluate@conv\n\n{reached}\n{table(header, tried)}"
-
-
-def _over_seeds(root: Path, cell: str, model: Model, key: str) -> list[float]:
-    """A metric of the study's cells of that name, a value for each seed."""
-    cells = sorted((root / CELLS).glob(f"{cell}-[0-9]"))
-    return [storage.load_json(cell / storage.METRICS / f"{model}.json")[key] for cell in cells]
-
-
-def _options(changes: Mapping[str, Any]) -> str:
-    return " ".join(f"`{key}={json.dumps(value, separators=(',', ':'))}`" for key, value in changes.items())
-
-
-def tracking(root: Path) -> str:
-    """What MLflow costs."""
-    cost = storage.load_json(root / COMPARISONS / "numbers.json")["tracking"]
-    return f"Tracking calls took {cost['share']:.1%} of a fully connected training of {cost['epochs']} epochs.\n"
-
-
 TABLES: Mapping[str, Callable[[Path], str]] = {
     "results": results,
     "distances": distances,
@@ -241,18 +134,9 @@ TABLES: Mapping[str, Callable[[Path], str]] = {
     "better": better,
     "peers": peers,
     "tracking": tracking,
+    "speed": speed,
+    "costs": costs,
 }
-
-
-def _with_spread(value: float, interval: Sequence[float] | None, form: str) -> str:
-    """A value with half of the width of its interval, where it has one."""
-    if interval is None:
-        return _number(value, form)
-    return f"{_number(value, form)} ± {_number((interval[1] - interval[0]) / 2, form)}"
-
-
-def _number(value: float, form: str) -> str:
-    return format(int(value) if form.endswith("d") else value, form)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,15 @@ def save_figure(path: Path) -> None:
     storage.save_figure(path, figure(), TEXT)
 
 
+def test_what_is_written_to_loaded_arrays_stays_out_of_the_file(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "a.safetensors")
+    before = (tmp_path / "a.safetensors").read_bytes()
+    arrays, _ = tensors(tmp_path / "a.safetensors")
+    for array in arrays.values():
+        array[...] = 1
+    assert (tmp_path / "a.safetensors").read_bytes() == before
+
+
 def test_spooled_arrays_are_one_that_can_be_written_to_and_no_file_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
-from pipeline import lineage, readme, storage
+from pipeline import comparisons, lineage, readme, storage
 from pipeline.command import run_command
 from pipeline.features import YARDSTICK, load_yardstick
 from pipeline.hardware import prepare
@@ -64,14 +64,14 @@ def main() -> None:
         path, test = prepared_pictures(overrides, Path(folder))
         settings = [f"{key}={value}" for key, value in BETTER.items()]
         best = train("better", MODEL, [*overrides, *settings], Path(folder))
-        shutil.copytree(Path(folder, readme.COMPARISONS.name), readme.COMPARISONS, dirs_exist_ok=True)
+        shutil.copytree(Path(folder, comparisons.COMPARISONS.name), comparisons.COMPARISONS, dirs_exist_ok=True)
         rows, samples = tried(path)
         shown = drawn(best, path, test)
     record.data_name, record.data_md5 = best.trained.data_name, best.trained.data_md5
     record.weights_md5 = {"better": best.trained.md5}
 
-    numbers, picture = readme.COMPARISONS / "better.json", readme.COMPARISONS / "better.png"
-    picture_of_tried = readme.COMPARISONS / "tried.png"
+    numbers, picture = comparisons.COMPARISONS / "better.json", comparisons.COMPARISONS / "better.png"
+    picture_of_tried = comparisons.COMPARISONS / "tried.png"
     content = {"data_md5": record.data_md5, "setting": BETTER, "metrics": best.metrics, "common": COMMON, "tried": rows}
     storage.save_json(numbers, content)
     code = lineage.code_hash([Path(__file__), Path(figures.__file__)])
@@ -134,8 +134,8 @@ def drawn(best: Outcome, prepared: Path, test: Tensor) -> Figure:
     train_means = posterior_means(vae, torch.from_numpy(arrays["train_images"]))
     rows = [("test pictures", test[:COLUMNS])]
     for made, pictures in picture_sets(vae, train_means, posterior_means(vae, test[: 2 * COLUMNS]), settings, seed=0):
-        if made in readme.SETS and made != "interpolations":
-            rows += [(readme.SETS[made], part) for part in pictures.split(COLUMNS)][
+        if made in comparisons.SETS and made != "interpolations":
+            rows += [(comparisons.SETS[made], part) for part in pictures.split(COLUMNS)][
                 : 1 if made == "reconstructions" else 2
             ]
     parameters = best.trained.parameters

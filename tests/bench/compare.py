@@ -1,4 +1,4 @@
-"""How does this pipeline compare: one likelihood with the other, with the assignment's recipe, without MLflow?
+"""How does this pipeline compare: one likelihood with the other, and with the assignment's recipe?
 
 Ours train as long as the assignment did: 10 epochs fully connected, 5 convolutional. The results go to
 reports/comparisons/ with their records, README's tables are made from there; the assignment's recipe is the study's.
@@ -15,14 +15,13 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pipeline import lineage, readme, storage
+from pipeline import comparisons, lineage, readme, storage
 from pipeline.command import run_command
 from pipeline.params import MODELS
 from pipeline.records import Record
 from pipeline.vae import figures
 from pipeline.vae.assignment import EPOCHS
 from pipeline.vae.generation import decode, posterior_means, prior_latents
-from tests.bench.overhead import tracking_share
 from tests.bench.trainings import Outcome, prepared_pictures, train
 
 COLUMNS = 10  # pictures in a row
@@ -55,21 +54,19 @@ def main() -> None:
                 )
                 for model in MODELS
             }
-        prepared, images = prepared_pictures(overrides, Path(folder))
-        shutil.copytree(Path(folder, readme.COMPARISONS.name), readme.COMPARISONS, dirs_exist_ok=True)
-        overhead = tracking_share(prepared)
+        _, images = prepared_pictures(overrides, Path(folder))
+        shutil.copytree(Path(folder, comparisons.COMPARISONS.name), comparisons.COMPARISONS, dirs_exist_ok=True)
     trained = [comparison.trained for models in ours.values() for comparison in models.values()]
     record.data_name, record.data_md5 = trained[0].data_name, trained[0].data_md5
     record.weights_md5 = {
         f"{likelihood}-{m}": c.trained.md5 for likelihood, models in ours.items() for m, c in models.items()
     }
 
-    numbers, picture = readme.COMPARISONS / "numbers.json", readme.COMPARISONS / "likelihoods.png"
+    numbers, picture = comparisons.COMPARISONS / "numbers.json", comparisons.COMPARISONS / "likelihoods.png"
     content = {
         "data_md5": record.data_md5,
         "recipes": RECIPES,
         "likelihoods": {likelihood: {m: c.metrics for m, c in models.items()} for likelihood, models in ours.items()},
-        "tracking": overhead,
     }
     storage.save_json(numbers, content)
     code = lineage.code_hash([Path(__file__), Path(figures.__file__)])
@@ -77,7 +74,6 @@ def main() -> None:
     storage.save_figure(picture, drawn(ours, images), text)
     record.save([], [numbers, picture])
     readme.main()
-    print(f"inside tracking calls: {overhead['share']:.1%} of a training of {overhead['epochs']} epochs")
 
 
 def drawn(ours: Mapping[str, Mapping[str, Outcome]], test: Tensor) -> Figure:

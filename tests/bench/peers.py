@@ -24,7 +24,7 @@ from pythae.trainers import BaseTrainerConfig
 from pythae.trainers.training_callbacks import TrainingCallback
 from torch import Tensor, nn
 
-from pipeline import lineage, readme, storage
+from pipeline import comparisons, lineage, readme, storage
 from pipeline.command import plain_command
 from pipeline.evaluate import measure
 from pipeline.features import YARDSTICK, load_yardstick
@@ -68,7 +68,7 @@ def main() -> None:
         fit_deviation(vae, validation)
         rows[name] = measured(vae, test, params)
         print(f"{name}: " + ", ".join(f"{key} {value:.2f}" for key, value in rows[name].items()))
-    numbers = readme.COMPARISONS / "peers.json"
+    numbers = comparisons.COMPARISONS / "peers.json"
     content = {
         "data_md5": record.data_md5, "pythae": version("pythae"), "multiply_adds": multiply_adds(ours),
         "epochs": EPOCHS, "models": rows,

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pipeline import readme, storage, tracking
+from pipeline import comparisons, storage, tracking
 from pipeline.experiments import committed, forget_experiment, run_experiment
 from pipeline.params import Model
 from pipeline.records import Record, record_path
@@ -27,7 +27,7 @@ class Outcome:
 def train(name: str, model: Model, settings: Sequence[str], folder: Path) -> Outcome:
     """Train and evaluate a model; its records go to `folder`/comparisons/<name>/runs."""
     revision = run_experiment(name, [*settings], [f"evaluate@{model}"])
-    runs = folder / readme.COMPARISONS.name / name / storage.RUNS.name
+    runs = folder / comparisons.COMPARISONS.name / name / storage.RUNS.name
     runs.mkdir(parents=True)
     for stage in ("train", "evaluate"):
         path = record_path(f"{stage}@{model}")
