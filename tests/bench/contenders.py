@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,7 @@ from torchvision.datasets import VisionDataset
 from torchvision.transforms import ToTensor
 
 from pipeline import storage
+from pipeline.comparisons import WAYS
 from pipeline.hardware import place, prepare
 from pipeline.params import MODELS, PARAMS_FILE, Model, Params, changed, load_yaml
 from pipeline.train import architecture
@@ -30,6 +32,7 @@ from pipeline.vae.fitting import Training, validate
 from pipeline.vae.images import generator
 from pipeline.vae.networks import VAE, build_vae
 from tests.bench.compare import RECIPES
+from tests.bench.processes import ROOT
 
 WARM_UP = 10  # steps that do not count
 PEAK_SIDE, PEAK_TIMES = 2048, 20  # of the matrices whose products are the machine's peak
@@ -120,10 +123,14 @@ def train_like_us(
     return vae
 
 
-def parameters(settings: list[str]) -> Params:
-    """params.yaml with some key=value changed."""
+def edited(settings: list[str]) -> dict[str, Any]:
+    """The content of params.yaml with some key=value changed."""
     changes = {key: yaml.safe_load(value) for key, value in (setting.split("=", 1) for setting in settings)}
-    return Params.model_validate(changed(load_yaml(PARAMS_FILE), changes))
+    return changed(load_yaml(ROOT / PARAMS_FILE), changes)
+
+
+def parameters(settings: list[str]) -> Params:
+    return Params.model_validate(edited(settings))
 
 
 def rate(way: str, model: Model, data: Path, steps: int, settings: list[str]) -> float:
@@ -176,7 +183,7 @@ def pictures(data: Path) -> tuple[Tensor, Tensor, Tensor]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.contenders", description=__doc__)
-    parser.add_argument("way", choices=("notebook", "pythae", "ours", "default", "peak"))
+    parser.add_argument("way", choices=(*WAYS, "peak"))
     parser.add_argument("--model", choices=MODELS, default="fc")
     parser.add_argument("--data", type=Path, default=storage.IMAGES)
     parser.add_argument("--steps", type=int, help="that are timed; without it a whole training is")

@@ -26,10 +26,11 @@ from torch import nn
 from pipeline import comparisons, lineage, readme, storage
 from pipeline.command import run_command
 from pipeline.features import YARDSTICK
-from pipeline.params import MODELS, PARAMS_FILE, Model, changed, load_params, load_yaml
+from pipeline.params import MODELS, PARAMS_FILE, Model
 from pipeline.records import Record
 from pipeline.train import architecture
 from pipeline.vae.networks import build_vae, multiply_adds
+from tests.bench.contenders import edited, parameters
 from tests.bench.many_pictures import write_pictures
 from tests.bench.overhead import tracking_share
 from tests.bench.processes import ROOT, Watched, python
@@ -38,8 +39,7 @@ from tests.bench.trainings import prepared_pictures
 NUMBERS = comparisons.COMPARISONS / "speed.json"
 ROUNDS = 5
 STEPS = 50
-WAYS = ("notebook", "pythae", "ours", "default")
-EIGHTHS = (1, 2, 4, 8)  # of the training pictures
+EIGHTHS = (1, 2, 4, 8)  # of all pictures
 LATENTS = (32, 128, 512)
 FAST_EPOCHS: Mapping[Model, int] = {"fc": 2, "conv": 3}  # in which ours is below the notebook's final loss
 FIRST_WORK: Mapping[str, str] = {  # of a stage: its first call of this
@@ -98,11 +98,11 @@ def machine() -> dict[str, Any]:
 
 def training(images: Path, _: list[str]) -> dict[str, Any]:
     """Pictures per second of each way and model, and the machine's peak: a value for each round."""
-    found: dict[str, Any] = {model: {way: [] for way in WAYS} for model in MODELS}
+    found: dict[str, Any] = {model: {way: [] for way in comparisons.WAYS} for model in MODELS}
     peaks = []
     for _round in range(ROUNDS):
         for model in MODELS:
-            for way in WAYS:
+            for way in comparisons.WAYS:
                 found[model][way].append(contend(way, "--model", model, "--data", images, "--steps", STEPS))
         peaks.append(contend("peak"))
     return found | {"peak": peaks, "multiply_adds": {model: multiply_adds_of_a_step(model) for model in MODELS}}
@@ -110,7 +110,7 @@ def training(images: Path, _: list[str]) -> dict[str, Any]:
 
 def multiply_adds_of_a_step(model: Model) -> int:
     """Per picture: forward once and backward twice, to weights and to inputs, of which pictures are none."""
-    vae = build_vae(architecture(load_params(), model), 0)
+    vae = build_vae(architecture(parameters([]), model), 0)
     first = next(layer for layer in vae.encoder.modules() if isinstance(layer, nn.Linear | nn.Conv2d))
     places = 1 if isinstance(first, nn.Linear) else (32 // 2) ** 2  # where the layer is applied
     return 3 * multiply_adds(vae) - places * first.weight.numel()
@@ -229,11 +229,10 @@ def own_store(folder: Path) -> dict[str, str]:
 @contextlib.contextmanager
 def workspace(settings: list[str]) -> Iterator[Path]:
     """A folder with params.yaml, some of it changed, and the yardstick, where stages run as in a checkout."""
-    changes = {key: yaml.safe_load(value) for key, value in (setting.split("=", 1) for setting in settings)}
-    if path := changes.get("data.path"):
-        changes["data.path"] = str(ROOT / path)
+    content = edited(settings)
+    if path := content["data"]["path"]:
+        content["data"]["path"] = str(ROOT / path)
     with tempfile.TemporaryDirectory() as folder:
-        content = changed(load_yaml(ROOT / PARAMS_FILE), changes)
         Path(folder, PARAMS_FILE).write_text(yaml.safe_dump(content), encoding="utf-8")
         Path(folder, YARDSTICK).parent.mkdir(parents=True)
         shutil.copy(ROOT / YARDSTICK, Path(folder, YARDSTICK))
