@@ -40,7 +40,7 @@ def test_flips_mirror_about_half_of_the_images_left_to_right(shapes: torch.Tenso
 def test_splits_share_no_picture_and_lose_none() -> None:
     train = Split(torch.arange(100, dtype=torch.uint8).view(-1, 1, 1, 1), torch.arange(100))
     test = Split(torch.arange(100, 130, dtype=torch.uint8).view(-1, 1, 1, 1), torch.arange(100, 130))
-    splits = make_splits(train, test, validation=20, seed=0)
+    splits = make_splits(train, test, validation=20, seed=0, join=lambda parts: torch.cat(list(parts)))
     assert {name: len(split) for name, split in splits.items()} == {"train": 80, "validation": 20, "test": 30}
     assert sorted(torch.cat([splits["train"].labels, splits["validation"].labels]).tolist()) == list(range(100))
     assert sorted(splits["test"].labels.tolist()) == list(range(100, 130))

@@ -76,16 +76,8 @@ class Split:
         return Split(join(self.images[rows] for rows in indices.split(ROWS)), self.labels[indices])
 
 
-def concatenated(parts: Iterable[Tensor]) -> Tensor:
-    return torch.cat(list(parts))
-
-
 def make_splits(
-    train: Split,
-    test: Split,
-    validation: int,
-    seed: int,
-    join: Callable[[Iterable[Tensor]], Tensor] = concatenated,
+    train: Split, test: Split, validation: int, seed: int, join: Callable[[Iterable[Tensor]], Tensor]
 ) -> dict[str, Split]:
     """Train, validation and test, each shuffled once; `validation` pictures come out of train, test stays whole.
 
