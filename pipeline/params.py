@@ -28,6 +28,9 @@ USED_BY_STAGE: Mapping[str, tuple[str, ...]] = {
     "yardstick": ("seed", "yardstick"),
     "evaluate": ("seed", "evaluate"),
     "survey": ("seed", "survey"),
+    "autoencoder": ("likelihood", "latent_dim", "seed", "train", "networks.{model}"),
+    "theory": ("seed", "theory"),
+    "gradients": ("kl_weight", "likelihood", "latent_dim", "seed", "train", "networks.{model}", "gradients"),
     "render": ("seed", "render"),
 }
 
@@ -143,6 +146,25 @@ class Survey(Section):
         return self
 
 
+class Theory(Section):
+    pictures: Annotated[int, Field(ge=20)]
+    components: PositiveInt
+    outside: Annotated[float, Field(gt=0, lt=1)]
+    pairs: Annotated[int, Field(ge=2)]
+    steps: Annotated[int, Field(ge=3)]
+    plausible: Annotated[float, Field(gt=0, lt=1)]
+
+
+class Gradients(Section):
+    draws: Annotated[int, Field(ge=2)]
+    pixels: PositiveInt
+    largest_latent_dim: PositiveInt
+    estimates: Annotated[int, Field(ge=2)]
+    variance_images: PositiveInt
+    variance_estimates: PositiveInt
+    reference_estimates: PositiveInt
+
+
 class Render(Section):
     samples: PositiveInt
     reconstructions: PositiveInt
@@ -170,6 +192,8 @@ class Params(Section):
     yardstick: Yardstick
     evaluate: Evaluate
     survey: Survey
+    theory: Theory
+    gradients: Gradients
     render: Render
     run: Run
 

@@ -16,7 +16,9 @@ from pipeline.records import CELL_VARIABLE, CELLS
 STUDY_PARAMS = CELLS.with_name(PARAMS_FILE.name)
 # What cells have in common: links to the checkout's own.
 SHARED = (storage.IMAGES.parent, storage.weights_path("yardstick").parent)
-STAGES = ("train", "evaluate", "survey", "assignment")
+STAGES = ("train", "evaluate", "survey", "assignment", "autoencoder", "theory", "gradients")
+
+GROUPS = ("cells", "assignments", "sweep", "autoencoders", "gradients")  # of cells, in STUDY_PARAMS
 
 
 def main(cell: str, stage: str) -> None:
@@ -46,12 +48,14 @@ def enter(name: str) -> Model:
 def cell_of(name: str) -> tuple[Model, dict[str, Any]]:
     """The model of a cell and the parameters, by dotted key, that differ from params.yaml."""
     content = load_yaml(STUDY_PARAMS)
-    cells, assignments = content.get("cells", {}), content.get("assignments", {})
-    common = content.get("common", {}) if name in cells else {}
-    cells |= assignments
+    groups = {group: content.get(group, {}) for group in GROUPS}
+    cells = {cell: group for group, members in groups.items() for cell in members}
     if name not in cells:
         raise InputError(f"{STUDY_PARAMS}: found no cell {name}, expected one of {', '.join(cells)}")
-    model = cells[name].get("model")
+    cell = groups[cells[name]][name]
+    model = cell.get("model")
     if model not in MODELS:
-        raise InputError(f"{STUDY_PARAMS}: cells.{name}.model: found {model!r}, expected one of {', '.join(MODELS)}")
-    return model, common | cells[name].get("set", {})
+        where = f"{STUDY_PARAMS}: {cells[name]}.{name}.model"
+        raise InputError(f"{where}: found {model!r}, expected one of {', '.join(MODELS)}")
+    common = {} if cells[name] == "assignments" else content.get("common", {})
+    return model, common | cell.get("set", {})

@@ -139,7 +139,7 @@ def test_a_parameter_that_does_not_exist_is_named(studied: Path) -> None:
 def test_every_committed_cell_has_valid_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = load_yaml(ROOT / "study/params.yaml")
     monkeypatch.setenv(CELL_VARIABLE, "")
-    for name in [*content["cells"], *content["assignments"]]:
+    for name in [cell for group in study.GROUPS for cell in content[group]]:
         folder = tmp_path / name
         (folder / "study").mkdir(parents=True)
         shutil.copy(ROOT / "params.yaml", folder)
