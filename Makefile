@@ -11,7 +11,7 @@ SYSTEM := PATH="$(PATH)"
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: demo repro study publish yardstick ui test test-all lint bench compare better peers clean history
+.PHONY: demo repro study publish yardstick ui explore test test-all lint bench compare better peers clean history
 
 demo: history $(READY)  ## the whole pipeline on built-in shapes, figures in demo/
 	.venv/bin/python -m pipeline.demo
@@ -31,6 +31,9 @@ yardstick: $(READY)  ## the classifier behind the distances, trained anew on dat
 
 ui: $(READY)  ## MLflow, and the address of the comparison
 	.venv/bin/python -m pipeline.ui --port $(PORT)
+
+explore: $(READY)  ## latent space, to touch: FC beside conv, on a page of this machine
+	.venv/bin/python -m pipeline.explore
 
 test: $(READY)
 	.venv/bin/python -m pytest -m "not slow"

@@ -67,7 +67,7 @@ def _decoded(path: Path, places: list[tuple[str, str, str]]) -> Iterator[Array]:
                 raise InputError(f"{path}: found a second picture as {twice}, expected one; remove {printable(name)}")
             known.add(place)
             places.append(place)
-            yield _decode(content, f"{path}: {printable(name)}")[None]
+            yield decode_picture(content, f"{path}: {printable(name)}")[None]
 
 
 def _files(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -91,7 +91,7 @@ def _place(name: str) -> tuple[str, str, str] | None:
     return (split, class_name, file) if split in ("train", "test") else None
 
 
-def _decode(content: bytes, where: str) -> Array:
+def decode_picture(content: bytes, where: str) -> Array:
     """uint8 [3, 32, 32] of any picture that Pillow reads, resized when it has another size."""
     try:
         with warnings.catch_warnings(), Image.open(io.BytesIO(content), formats=FORMATS) as file:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
+from mlflow.artifacts import download_artifacts
 from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -125,6 +126,12 @@ def stored_runs() -> list[StoredRun]:
         )
         for run in runs
     ]  # fmt: skip
+
+
+def model_file(run: StoredRun, path: str) -> Path:
+    """A file of the run's MLflow model, brought here when the store is a server."""
+    folder = open_store().get_logged_model(run.tags["model_id"]).artifact_location
+    return Path(download_artifacts(artifact_uri=f"{folder}/{path}", tracking_uri=store_uri()))
 
 
 def newest_runs(client: MlflowClient) -> list[Run]:
