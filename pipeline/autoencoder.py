@@ -30,9 +30,7 @@ def main(model: Model) -> None:
     training = Training(network, train, validation, params.train, kl_weight=0.0, seed=params.seed)
     with tqdm(total=params.train.epochs, desc=f"autoencoder {model}", unit=" epochs", disable=None) as bar:
         for metrics in training.epochs():
-            record.history.append(
-                {name: value for name, value in metrics.items() if not name.endswith(("elbo", "rate"))}
-            )
+            record.history.append({name: metrics[name] for name in HISTORY})
             bar.update()
 
     save_trained(network, data["name"], data_md5, parameters)
