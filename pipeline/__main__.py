@@ -17,7 +17,10 @@ STAGES: Mapping[str, str] = {
     "evaluate": "How good is a trained model?",
     "render": "What do the models show?",
     "study": "How do the stages run for a cell of the study?",
+    "answers": "What did the experiments on theory find?",
     "claims": "Does what the assignment said hold?",
+    "report": "What did the study find, in words?",
+    "page": "What did the project find, on one page?",
 }
 OF_A_MODEL = ("train", "evaluate")
 

@@ -1,23 +1,19 @@
-"""Does what the assignment said hold? A page of five claims, each with its measurements and a verdict."""
+"""Does what the assignment said hold? Five claims, each with its measurements and a verdict."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-
 from pipeline import lineage, storage
-from pipeline.markdown import table
 from pipeline.params import MODELS, PARAMS_FILE, Model, load_yaml
 from pipeline.records import CELLS, Record
 from pipeline.vae import figures
 from pipeline.vae.claims import Claim, Thresholds, architectures, brightness, centre, recipe, smoothness
 
-PAGE, VERDICTS = storage.REPORTS / "README.md", storage.REPORTS / "claims.json"
+VERDICTS = storage.REPORTS / "claims.json"
 RADIUS, LUMINANCE = storage.FIGURES / "radius.png", storage.FIGURES / "luminance.png"
-TEMPLATE = lineage.PACKAGE / "templates/claims.md.j2"
 SEEDS = (0, 1, 2)
 SHOWN = [(model, seed) for model in MODELS for seed in SEEDS]  # trainings whose latent space was surveyed
 FIGHTS = {  # conv against which cells, and what that makes equal
@@ -71,10 +67,8 @@ def main() -> None:
     walks = {model: [survey["luminance"] for survey in surveys[model]] for model in MODELS}
     storage.save_figure(LUMINANCE, figures.luminance_walks(f"Luminance along walks: {where}", walks), text)
 
-    storage.save_json(VERDICTS, [as_json(claim) for claim in claims])
-    with storage.replacing(PAGE) as partial:
-        partial.write_text(page(claims, where), encoding="utf-8")
-    record.save([*sorted(cells.read), *weights.values()], [VERDICTS, PAGE, RADIUS, LUMINANCE])
+    storage.save_json(VERDICTS, {"data": data, "where": where, "claims": [as_json(claim) for claim in claims]})
+    record.save([*sorted(cells.read), *weights.values()], [VERDICTS, RADIUS, LUMINANCE])
     for claim in claims:
         print(f"{claim.number}. {claim.says} {claim.verdict.capitalize()}.")
 
@@ -111,24 +105,3 @@ def as_json(claim: Claim) -> dict[str, Any]:
         for part in claim.parts
     ]
     return {"number": claim.number, "says": claim.says, "verdict": claim.verdict, "parts": parts}
-
-
-def page(claims: Sequence[Claim], where: str) -> str:
-    """reports/README.md."""
-    verdicts = table(["claim", "verdict"], [[f"{claim.number}. {claim.says}", claim.verdict] for claim in claims])
-    tables = {}
-    for claim in claims:
-        rows = [
-            [
-                part.measure if part.decides else f"*{part.measure}*",
-                f"{part.estimate.value:.3f}",
-                f"{part.estimate.low:.3f} to {part.estimate.high:.3f}",
-                f"{part.holds_if} {part.threshold:g}",
-                part.verdict,
-            ]
-            for part in claim.parts
-        ]
-        tables[claim.number] = table(["measure", "mean", "95% interval", "holds if", "so it"], rows)
-    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(where=where, verdicts=verdicts, claims=claims, tables=tables)

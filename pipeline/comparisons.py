@@ -11,6 +11,7 @@ from pipeline import storage
 from pipeline.markdown import median, number, table, with_spread
 from pipeline.params import MODELS, Model
 from pipeline.records import CELLS, Record
+from pipeline.results import SETS
 from pipeline.vae.assignment import EPOCHS
 from pipeline.vae.estimates import over_draws
 
@@ -20,13 +21,6 @@ COMPARED: Mapping[str, tuple[str, str]] = {
     "psnr": ("PSNR of reconstructions, dB (higher is better)", ".2f"),
     "ssim": ("SSIM of reconstructions (higher is better)", ".3f"),
     "rate": ("rate, nats per image", ".1f"),
-}
-SETS = {
-    "reconstructions": "reconstructions",
-    "interpolations": "interpolations",
-    "samples": "prior samples",
-    "drawn": "prior samples, drawn",
-    "mixture": "mixture samples",
 }
 WAYS = {  # of training, as speed.json calls them; pictures per second
     "notebook": "the notebook's way, pictures per second",

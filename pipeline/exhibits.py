@@ -54,8 +54,10 @@ def load_pictures(md5: str) -> Tensor:
 
 def cache() -> Path:
     """The folder of DVC's cache that has files by their md5."""
-    found = subprocess.run([sys.executable, "-m", "dvc", "cache", "dir"], capture_output=True, text=True, check=False)
-    return Path(found.stdout.strip() or ".dvc/cache") / "files/md5"
+    root = lineage.main_checkout()
+    asked = [sys.executable, "-m", "dvc", "cache", "dir"]
+    found = subprocess.run(asked, cwd=root, capture_output=True, text=True, check=False)
+    return root / (found.stdout.strip() or ".dvc/cache") / "files/md5"
 
 
 def between(ends: Tensor, on_arc: bool) -> Tensor:

@@ -16,6 +16,7 @@ SETTINGS = {
     "server.fileWatcherType": "none",
     "browser.gatherUsageStats": "false",
     "client.toolbarMode": "viewer",
+    "client.showErrorLinks": "false",  # to search engines and the like
 }
 
 

@@ -1,20 +1,25 @@
-"""Does a person who types `make ui` and opens the address see both runs' pictures, curves and test metrics?"""
+"""Does a person see in a browser what there is: the runs' comparison in MLflow, and the page of results from disk?"""
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
 
 import pytest
+from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import WebDriverWait
 
+from pipeline.experiments import export
 from tests.conftest import Clone, serving
 
 pytestmark = pytest.mark.slow
@@ -34,6 +39,7 @@ def browser() -> Iterator[WebDriver]:
     options.binary_location = program
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1700,4000"):
         options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
     chromium = webdriver.Chrome(options=options, service=Service(driver))
     yield chromium
@@ -56,6 +62,61 @@ def test_the_printed_address_compares_both_runs(reproduced: Clone, tmp_path: Pat
         wait.until(lambda _: len(loaded_pictures(browser, "reconstructions")) == len(RUNS))
         sliders = browser.find_elements("css selector", "[role=slider]")
     assert len(sliders) >= 2  # of the epochs, one below each kind of picture
+
+
+def test_the_page_opens_from_disk_without_a_network(tmp_path: Path, browser: WebDriver) -> None:
+    export("HEAD", PurePosixPath("reports"), tmp_path)
+    browser.get((tmp_path / "index.html").as_uri())
+    pictures = browser.execute_script("return [...document.images].map(i => i.naturalWidth)")
+    assert len(pictures) >= 4
+    assert all(width > 1 for width in pictures)
+    for chart in browser.find_elements("css selector", ".chart"):
+        points = chart.find_elements("tag name", "circle")
+        for point in (points[0], points[-1]):
+            browser.execute_script("arguments[0].focus()", point)
+            assert chart.find_element("tag name", "output").text == point.get_attribute("aria-label")
+    assert browser.get_log("browser") == []  # type: ignore[attr-defined]
+
+
+def test_the_explorer_answers_to_every_control(reproduced: Clone, tmp_path: Path, browser: WebDriver) -> None:
+    clone = reproduced.copy(tmp_path / "checkout")
+    wait = WebDriverWait(browser, 120)
+
+    def shown() -> list[str]:
+        return list(browser.execute_script("return [...document.images].map(image => image.src)"))
+
+    def changes(act: Callable[[], object]) -> None:
+        before = shown()
+        act()
+        wait.until(lambda _: len(set(shown()) - set(before)) >= len(RUNS))
+
+    def slide(number: int) -> None:
+        thumb = browser.find_elements("css selector", "input[type=range]")[number]
+        browser.execute_script("arguments[0].focus()", thumb)
+        ActionChains(browser).send_keys(Keys.ARROW_RIGHT * 9).perform()
+
+    def upload(name: str, content: bytes) -> None:
+        (tmp_path / name).write_bytes(content)
+        browser.find_element("css selector", "input[type=file]").send_keys(str(tmp_path / name))
+
+    picture = io.BytesIO()
+    Image.new("RGB", (50, 70), "red").save(picture, "PNG")
+    ready = ("You can now view",)
+    with serving(clone, "python", "-m", "pipeline.explore", "--port", "{port}", ready=ready) as (_, address):
+        browser.get(address)
+        wait.until(lambda _: len(shown()) >= 2 * 16 + 3 + 4 + 2 and all(run in page_text(browser) for run in RUNS))
+        tabs = browser.find_elements("css selector", "[role=tab]")
+        changes(lambda: slide(0))
+        tabs[1].click()
+        changes(lambda: upload("mine.png", picture.getvalue()))
+        upload("broken.png", b"no picture")
+        wait.until(lambda _: "broken.png: is no picture that can be read" in page_text(browser))
+        tabs[2].click()
+        changes(lambda: slide(1))
+        tabs[3].click()
+        changes(lambda: slide(2))
+    severe = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]  # type: ignore[attr-defined]
+    assert severe == []
 
 
 def page_text(browser: WebDriver) -> str:

@@ -35,7 +35,15 @@ from tests.conftest import ROOT, TINY, merged, write_params
 STAGES = (
     *("download", "train", "yardstick", "evaluate", "render"),
     *("study/train", "study/evaluate", "study/survey", "study/assignment", "study/claims"),
-    *("study/sweep", "study/autoencoder", "study/theory", "study/codes", "study/gradients"),
+    *(
+        "study/sweep",
+        "study/autoencoder",
+        "study/theory",
+        "study/codes",
+        "study/gradients",
+        "study/answers",
+        "study/report",
+    ),
 )
 MODULES: Mapping[str, str] = {"study/sweep": "train", "study/codes": "theory"}  # of stages that are not called like it
 
@@ -64,6 +72,10 @@ LAYERS: Mapping[str, set[str]] = {
     "runs": {"checkpoints", "records", "store"},
     "live": {"errors", "records", "runs", "store"},
     "tracking": {"errors", "lineage", "records", "runs", "serving", "storage", "store"},
+    "exhibits": {
+        *("errors", "lineage", "params", "storage", "store", "weights"),
+        *("vae.generation", "vae.geometry"),
+    },
     "hardware": set(),
     "command": {"errors"},
     "vae.distributions": set(),
@@ -93,8 +105,11 @@ LAYERS: Mapping[str, set[str]] = {
     "vae.claims": {"vae.estimates", "vae.geometry"},
     "vae.assignment": {"vae.images"},
     "markdown": set(),
+    "charts": {"lineage"},
+    "results": {"markdown", "params", "records", "storage"},
     "features": {"errors", "lineage", "storage", "vae.classifier"},
     "vae.figures": {"params"},
+    "vae.theory_figures": {"vae.figures"},
     "weights": {"errors", "lineage", "params", "storage", "vae.networks"},
 }
 FOREIGN_TO_THE_CORE = {"mlflow", "dvc", "yaml", "argparse", "pathlib", "json", "safetensors", "tqdm"}

@@ -24,6 +24,7 @@ from pipeline.features import YARDSTICK, load_yardstick
 from pipeline.hardware import prepare
 from pipeline.params import PARAMS_FILE, Model, Params, changed, load_params, load_yaml
 from pipeline.records import Record
+from pipeline.results import SETS
 from pipeline.train import architecture
 from pipeline.vae import figures
 from pipeline.vae.classifier import features_of
@@ -134,10 +135,8 @@ def drawn(best: Outcome, prepared: Path, test: Tensor) -> Figure:
     train_means = posterior_means(vae, torch.from_numpy(arrays["train_images"]))
     rows = [("test pictures", test[:COLUMNS])]
     for made, pictures in picture_sets(vae, train_means, posterior_means(vae, test[: 2 * COLUMNS]), settings, seed=0):
-        if made in comparisons.SETS and made != "interpolations":
-            rows += [(comparisons.SETS[made], part) for part in pictures.split(COLUMNS)][
-                : 1 if made == "reconstructions" else 2
-            ]
+        if made in SETS and made != "interpolations":
+            rows += [(SETS[made], part) for part in pictures.split(COLUMNS)][: 1 if made == "reconstructions" else 2]
     parameters = best.trained.parameters
     title = (
         f"{best.trained.data_name}, {MODEL}, latent_dim {parameters['latent_dim']}, {parameters['train.epochs']} epochs"

@@ -1,0 +1,48 @@
+"""Does the page say what the study's numbers do?"""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+
+from pipeline import report, storage
+from pipeline.experiments import export
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    """The committed reports, since a user's own `dvc repro` may have made others."""
+    export("HEAD", PurePosixPath("reports"), tmp_path / "reports")
+    return tmp_path
+
+
+def test_the_committed_page_is_made_of_the_committed_numbers(published: Path) -> None:
+    claims, theory = (storage.load_json(published / path) for path in (report.CLAIMS, report.THEORY))
+    assert (published / report.PAGE).read_text(encoding="utf-8") == report.page(claims, theory)
+
+
+def leaves(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Paths to the values of all estimates."""
+    if isinstance(tree, dict) and "value" in tree and "interval" in tree:
+        return [(*path, "value")]
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    return [leaf for key, value in items for leaf in leaves(value, (*path, key))]
+
+
+def test_a_page_with_other_verdicts_or_numbers_is_another_page(published: Path) -> None:
+    claims, theory = (storage.load_json(published / path) for path in (report.CLAIMS, report.THEORY))
+    text = report.page(claims, theory)
+    for claim in claims["claims"]:
+        turned = {"holds": "does not hold", "does not hold": "undecided", "undecided": "holds"}[claim["verdict"]]
+        changed = claims | {"claims": [c | {"verdict": turned} if c is claim else c for c in claims["claims"]]}
+        assert report.page(changed, theory) != text
+        for part in claim["parts"]:
+            assert f"| {part['value']:.3f} | {part['interval'][0]:.3f} to {part['interval'][1]:.3f} |" in text
+    assert "{{" not in text
+
+
+def test_a_mean_over_seeds_has_its_interval_and_a_single_training_none() -> None:
+    assert report.shown({"value": 2.0, "interval": [1.0, 3.0]}, ".1f") == "2.0 (1.0 to 3.0)"
+    assert report.shown({"value": 2.0, "interval": None}, ".1f") == "2.0"
