@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import streamlit as st
 import torch
-from PIL import Image
+from streamlit.delta_generator import DeltaGenerator
 from torch import Tensor
+from torchvision.utils import make_grid
 
 from pipeline import exhibits
 from pipeline.errors import InputError
@@ -84,7 +86,8 @@ def reconstruct(chosen: dict[Model, StoredRun], test: Tensor) -> None:
             picture = torch.from_numpy(decode_picture(upload.getvalue(), upload.name)[None].copy())
         except InputError as error:
             st.error(str(error))
-    st.image(shown(picture), "original", width=WIDTH)
+    st.caption("original")
+    show(picture, st.container())
     side_by_side(chosen, lambda trained, _: decode(trained.vae, posterior_means(trained.vae, picture)))
 
 
@@ -97,7 +100,7 @@ def go_between(chosen: dict[Model, StoredRun], test: Tensor) -> None:
     ]
     share = st.slider("share of the way", 0.0, 1.0, 0.5, 0.01)
     on_arc = st.radio("path", ["line", "arc"], horizontal=True) == "arc"
-    st.image(shown(test[ends]), width=WIDTH)
+    show(test[ends], st.container())
 
     def picture(trained: Trained, _: Model) -> Tensor:
         path = exhibits.between(posterior_means(trained.vae, test[ends]), on_arc)
@@ -122,14 +125,15 @@ def at(share: float) -> slice:
 def side_by_side(chosen: dict[Model, StoredRun], pictures: Callable[[Trained, Model], Tensor]) -> None:
     """What each model makes, FC to the left."""
     for column, (model, run) in zip(st.columns(2), chosen.items(), strict=True):
-        made = pictures(load_model(run), model)
         column.caption(f"{NAMES[model]}: {run.name}")
-        column.image(shown(made), width=WIDTH if len(made) == 1 else WIDTH // 2)
+        show(pictures(load_model(run), model), column)
 
 
-def shown(pictures: Tensor) -> list[Image.Image]:
-    """uint8 [N, 3, 32, 32] as Streamlit wants them."""
-    return [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in pictures]
+def show(pictures: Tensor, place: DeltaGenerator) -> None:
+    """One picture, or a grid of several; uint8 [N, 3, 32, 32]."""
+    columns = math.ceil(len(pictures) ** 0.5)
+    grid = make_grid(pictures, nrow=columns, padding=1 if len(pictures) > 1 else 0, pad_value=255)
+    place.image(grid.permute(1, 2, 0).numpy(), width=WIDTH * min(columns, 2), output_format="PNG")
 
 
 main()

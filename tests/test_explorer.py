@@ -33,7 +33,8 @@ def pictures(page: AppTest) -> list[str]:
 def test_each_part_shows_both_models_and_names_their_runs(page: AppTest) -> None:
     assert not page.error
     captions = [caption.value for caption in page.caption]
-    assert captions == ["fully connected: fc kl=1", "convolutional: conv kl=1"] * 4
+    runs = ["fully connected: fc kl=1", "convolutional: conv kl=1"]
+    assert captions == [*runs, "original", *runs, *runs, *runs]
     links = [text.value for text in page.sidebar.markdown]
     assert all("http://127.0.0.1:5050/#/experiments/" in link for link in links)
     assert len(links) == 2
