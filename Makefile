@@ -19,7 +19,7 @@ demo: history $(READY)  ## the whole pipeline on built-in shapes, figures in dem
 repro: history $(READY)  ## what dvc repro does, after setting up
 	.venv/bin/dvc repro
 
-study: history $(READY)  ## the assignment's claims, measured: reports/README.md; about an hour
+study: history $(READY)  ## the assignment's claims and questions, measured: reports/README.md, index.html; up to two hours
 	.venv/bin/dvc repro study/dvc.yaml
 
 publish: history $(READY)  ## the results in git: run on the best data at hand, commit reports/, dvc.lock, README's tables
