@@ -54,7 +54,7 @@ def page(claims: Mapping[str, Any], theory: Mapping[str, Any]) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
     )
-    environment.filters["shown"] = shown
+    environment.filters["mean"] = lambda estimate, form: number(estimate["value"], form)
     return environment.get_template("report.md.j2").render(
         claims=claims,
         verdicts=table(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import pytest
 
@@ -21,14 +20,6 @@ def published(tmp_path: Path) -> Path:
 def test_the_committed_page_is_made_of_the_committed_numbers(published: Path) -> None:
     claims, theory = (storage.load_json(published / path) for path in (report.CLAIMS, report.THEORY))
     assert (published / report.PAGE).read_text(encoding="utf-8") == report.page(claims, theory)
-
-
-def leaves(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Paths to the values of all estimates."""
-    if isinstance(tree, dict) and "value" in tree and "interval" in tree:
-        return [(*path, "value")]
-    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
-    return [leaf for key, value in items for leaf in leaves(value, (*path, key))]
 
 
 def test_a_page_with_other_verdicts_or_numbers_is_another_page(published: Path) -> None:
