@@ -51,19 +51,16 @@ def main() -> None:
     device = prepare(params.run.threads)
     study = load_yaml(CELLS.with_name(PARAMS_FILE.name))
     found = load_found(study)
-    weights = {
-        name: CELLS / name / storage.weights_path("conv")
-        for group in ("sweep", "autoencoders")
-        for name, cell in study[group].items()
-        if cell["set"]["seed"] == 0
-    }
-    trained = {name: load_weights(path, device) for name, path in weights.items()}
+    sweep = {name: weights_path(name) for name in study["sweep"]}
+    weights = sweep | {name: weights_path(name) for name, cell in study["autoencoders"].items() if first_seed(cell)}
+    cells = study["sweep"] | study["autoencoders"]
+    trained = {name: load_weights(path, device) for name, path in weights.items() if first_seed(cells[name])}
     arrays, data = storage.load_tensors(storage.IMAGES, ("train_images", "test_images"))
     train, test = (torch.from_numpy(array) for array in arrays.values())
     data_md5 = lineage.md5(storage.IMAGES)
     settings, used = params.theory, used_parameters(params, "theory")
     record = Record("answers", used, data["name"], data_md5)
-    record.weights_md5 = {name: model.md5 for name, model in trained.items()}
+    record.weights_md5 = {name: lineage.md5(path) for name, path in weights.items()}
 
     epochs = next(iter(trained.values())).parameters["train.epochs"]
     where = f"{data['name']}, conv, {epochs} epochs"
@@ -71,9 +68,18 @@ def main() -> None:
     drawn[STRIPS] = rows_of_pictures(f"Pictures by kl_weight: {where}", weight_strips(trained, test))
     strips = code_strips(trained, train, test, settings)
     drawn[CODES] = rows_of_pictures(f"An autoencoder, and the VAE with kl_weight 1: {where}", strips)
-    text = lineage.figure_text(data_md5, record.weights_md5, used, lineage.drawing_code("answers"))
+    pair = [name for name, model in trained.items() if is_autoencoder(model) or model.parameters["kl_weight"] == 1]
+    shown = {
+        KL_WEIGHTS: list(sweep),
+        SMOOTHNESS: list(sweep),
+        STRIPS: [name for name in trained if name in sweep],
+        CODES: pair,
+        ESTIMATES: [],  # its trainings keep no weights
+    }
+    code = lineage.drawing_code("answers")
     for path, figure in drawn.items():
-        storage.save_figure(path, figure, text)
+        md5s = {name: record.weights_md5[name] for name in shown[path]}
+        storage.save_figure(path, figure, lineage.figure_text(data_md5, md5s, used, code))
     content = {"data": {"name": data["name"], "md5": data_md5}, "where": where, "settings": settings.model_dump()}
     content["learning_rate"] = next(iter(study["gradients"].values()))["set"]["train.learning_rate"]
     storage.save_json(ANSWERS, content | numbers(found))
@@ -114,6 +120,15 @@ def numbers(found: Found) -> Numbers:
             name: over_seeds([summary(seed["vae"][name]) for seed in found.gradients]) for name in ESTIMATORS
         },
     }
+
+
+def weights_path(cell: str) -> Path:
+    return CELLS / cell / storage.weights_path("conv")
+
+
+def first_seed(cell: Mapping[str, Any]) -> bool:
+    """Whether it is the training of its kind that pictures show."""
+    return bool(cell["set"]["seed"] == 0)
 
 
 def metrics_path(cell: str, stage: str) -> Path:
