@@ -64,7 +64,8 @@ def main() -> None:
 
     epochs = next(iter(trained.values())).parameters["train.epochs"]
     where = f"{data['name']}, conv, {epochs} epochs"
-    drawn = charts(found, data["name"], where, settings.steps)
+    estimated = next(iter(study["gradients"].values()))["set"]
+    drawn = charts(found, where, f"{data['name']}, conv, epochs: {estimated['train.epochs']}", settings.steps)
     drawn[STRIPS] = rows_of_pictures(f"Pictures by kl_weight: {where}", weight_strips(trained, test))
     strips = code_strips(trained, train, test, settings)
     drawn[CODES] = rows_of_pictures(f"An autoencoder, and the VAE with kl_weight 1: {where}", strips)
@@ -81,7 +82,7 @@ def main() -> None:
         md5s = {name: record.weights_md5[name] for name in shown[path]}
         storage.save_figure(path, figure, lineage.figure_text(data_md5, md5s, used, code))
     content = {"data": {"name": data["name"], "md5": data_md5}, "where": where, "settings": settings.model_dump()}
-    content["learning_rate"] = next(iter(study["gradients"].values()))["set"]["train.learning_rate"]
+    content["learning_rate"] = estimated["train.learning_rate"]
     storage.save_json(ANSWERS, content | numbers(found))
     record.save([storage.IMAGES, *found.paths, *weights.values()], [ANSWERS, *drawn])
 
@@ -95,14 +96,14 @@ def load_found(study: Mapping[str, Any]) -> Found:
     return Found(sweep, codes, gradients, list(paths.values()))
 
 
-def charts(found: Found, data_name: str, where: str, steps: int) -> dict[Path, Figure]:
+def charts(found: Found, where: str, estimated: str, steps: int) -> dict[Path, Figure]:
     elbos: dict[str, list[list[float]]] = {
         name: [seed["vae"][name]["elbo"] for seed in found.gradients] for name in ESTIMATORS
     }
     known = [seed["known_model"] for seed in found.gradients]
     return {
         KL_WEIGHTS: theory_figures.kl_weights(f"The weight of the KL term: {where}", found.sweep),
-        ESTIMATES: theory_figures.estimators(f"Estimators of gradients: {data_name}, conv, 1 epoch", known, elbos),
+        ESTIMATES: theory_figures.estimators(f"Estimators of gradients: {estimated}", known, elbos),
         SMOOTHNESS: theory_figures.smoothness(f"Smoothness by kl_weight: {where}", found.sweep, 1 / (steps - 1)),
     }
 

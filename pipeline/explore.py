@@ -29,7 +29,6 @@ def main() -> None:
     print(f"Explore: http://127.0.0.1:{port}\nStop with Ctrl-C.", flush=True)
     page = lineage.PACKAGE / "explorer.py"
     settings = [f"--{key}={value}" for key, value in (SETTINGS | {"server.port": port}).items()]
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(page.parents[1]), os.environ.get("PYTHONPATH")]))
     os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(page), *settings])
 
 

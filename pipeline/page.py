@@ -113,8 +113,8 @@ def curves(root: Path) -> dict[str, Markup]:
     ranks = {model: storage.load_table(root / storage.CURVES / f"{model}_dimensions.csv") for model in MODELS}
     sweep = storage.load_json(root / THEORY)["sweep"]
     found = {}
-    for key, unit in (("elbo", "elbo"), ("rate", "rate")):
-        title = f"{unit} on validation pictures, nats per image"
+    for key in ("elbo", "rate"):
+        title = f"{key} on validation pictures, nats per image"
         series = {
             NAMES[model]: [
                 Point(epoch, value, f"{NAMES[model]}, epoch {epoch:g}: {value:.1f}")
@@ -139,5 +139,5 @@ def curves(root: Path) -> dict[str, Markup]:
         for row in sweep
         for rate, distortion in [(row["rate"]["value"], row["distortion"]["value"])]
     ]
-    found[title] = chart(title, "rate", {"convolutional": points}, logarithmic=True)
+    found[title] = chart(title, "rate", {NAMES["conv"]: points}, logarithmic=True)
     return found

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from pipeline.vae.figures import DPI, WIDTH
 
 Row = Mapping[str, float]
+WINDOW = 16  # steps of a training that make a point
 
 ESTIMATOR_NAMES = {
     "reparameterized": "reparameterized",
@@ -71,11 +72,11 @@ def smoothness(title: str, rows: Sequence[Row], straight: float) -> Figure:
 
 
 def estimators(
-    title: str, known: Sequence[Sequence[Row]], trainings: Mapping[str, Sequence[Sequence[float]]], window: int = 16
+    title: str, known: Sequence[Sequence[Row]], trainings: Mapping[str, Sequence[Sequence[float]]]
 ) -> Figure:
     """Relative variance over latent size in a known model, rows by seed; elbo of the steps of trainings by estimator.
 
-    elbo is the mean of `window` steps.
+    elbo is the mean of WINDOW steps.
     """
     figure = Figure(figsize=(WIDTH, 3.2), dpi=DPI, layout="constrained")
     figure.suptitle(title, fontsize="medium")
@@ -84,8 +85,8 @@ def estimators(
         for rows in known:
             variance.loglog(*_columns(rows, "latent_dim", key), "o-", color=f"C{number}", markersize=3, linewidth=1)
         for index, values in enumerate(trainings[key]):
-            means = [sum(values[i : i + window]) / window for i in range(0, len(values) - window + 1, window)]
-            places = [window * (i + 0.5) for i in range(len(means))]
+            means = [sum(values[i : i + WINDOW]) / WINDOW for i in range(0, len(values) - WINDOW + 1, WINDOW)]
+            places = [WINDOW * (i + 0.5) for i in range(len(means))]
             elbo.plot(places, means, color=f"C{number}", linewidth=1, label=name if index == 0 else None)
     variance.set_title("relative variance, linear Gaussian model", fontsize="small")
     variance.set_xlabel("latent dimensions", fontsize="small")
