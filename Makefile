@@ -14,7 +14,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 .PHONY: demo repro study publish yardstick ui explore test test-all lint bench compare better peers clean history
 
 demo: history $(READY)  ## the whole pipeline on built-in shapes, figures in demo/
-	.venv/bin/python -m pipeline.demo
+	.venv/bin/python -m pipeline demo
 
 repro: history $(READY)  ## what dvc repro does, after setting up
 	.venv/bin/dvc repro
@@ -23,17 +23,17 @@ study: history $(READY)  ## the assignment's claims and questions, measured: rep
 	.venv/bin/dvc repro study/dvc.yaml
 
 publish: history $(READY)  ## the results in git: run on the best data at hand, commit reports/, dvc.lock, README's tables
-	.venv/bin/python -m pipeline.publish $(PUBLISH)
+	.venv/bin/python -m pipeline publish $(PUBLISH)
 
 yardstick: $(READY)  ## the classifier behind the distances, trained anew on data/images.safetensors; commit what changes
 	.venv/bin/python -m pipeline yardstick
 	.venv/bin/dvc commit --quiet --force yardstick
 
 ui: $(READY)  ## MLflow, and the address of the comparison
-	.venv/bin/python -m pipeline.ui --port $(PORT)
+	.venv/bin/python -m pipeline ui --port $(PORT)
 
 explore: $(READY)  ## latent space, to touch: FC beside conv, on a page of this machine
-	.venv/bin/python -m pipeline.explore
+	.venv/bin/python -m pipeline explore
 
 test: $(READY)
 	.venv/bin/python -m pytest -m "not slow"
@@ -48,24 +48,24 @@ lint: $(READY)
 
 bench: history $(READY)  ## how fast it is, beside the assignment's way and pythae; an otherwise idle machine, an hour
 	$(PEERS)
-	.venv/bin/python -m tests.bench.speed $(PUBLISH)
+	.venv/bin/python -m bench.speed $(PUBLISH)
 
 compare: history $(READY)  ## one likelihood with the other, and with the assignment's recipe
-	.venv/bin/python -m tests.bench.compare $(PUBLISH)
+	.venv/bin/python -m bench.compare $(PUBLISH)
 
 better: history $(READY)  ## README's setting for better pictures, and those tried before it
-	.venv/bin/python -m tests.bench.better $(PUBLISH)
+	.venv/bin/python -m bench.better $(PUBLISH)
 
 peers: $(READY)  ## against pythae on data/images.safetensors, in equal time; three trainings
 	$(PEERS)
-	.venv/bin/python -m tests.bench.peers
+	.venv/bin/python -m bench.peers
 
 clean:  ## what a run leaves behind, but neither data nor the MLflow store
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache demo
 	find pipeline tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 history:
-	@$(SYSTEM) $(PYTHON) -m pipeline.experiments
+	@$(SYSTEM) $(PYTHON) -m pipeline.tracking.experiments
 
 $(READY): requirements.txt pyproject.toml
 	@$(SYSTEM) $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: found Python %s, expected 3.11 or newer; type make PYTHON=python3.12 $(MAKECMDGOALS)" % sys.version.split()[0])'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import errno
 import os
 import signal
@@ -13,14 +12,6 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from pipeline.errors import InputError, printable
-
-
-def plain_command(main: Callable[[], None]) -> None:
-    """Run `main`, which takes no argument."""
-    module = sys.modules[main.__module__]
-    name = module.__spec__.name if module.__spec__ else module.__name__
-    argparse.ArgumentParser(prog=f"python -m {name}", description=module.__doc__).parse_args()
-    run_command(main)
 
 
 def run_command(main: Callable[[], None]) -> None:

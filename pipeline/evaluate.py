@@ -1,4 +1,4 @@
-"""How good is a trained model? Metrics over all test pictures, each once, with their intervals."""
+"""How good is a trained model? Metrics over all test images, each once, with their intervals."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from pipeline import lineage, storage, tracking
-from pipeline.features import YARDSTICK, Inception, load_inception, load_yardstick
-from pipeline.hardware import prepare
+from pipeline import storage
+from pipeline.metrics.bound import Evaluation, evaluate_images, headline, image_sets, latent_metrics, tight_bound
+from pipeline.metrics.distances import frechet_distance, measure_distances
+from pipeline.metrics.features import Classifier, features_of, restore_classifier
+from pipeline.metrics.intervals import Estimate, over_draws, over_images
+from pipeline.metrics.latents import linear_probe
 from pipeline.params import Evaluate, Model, load_params, used_parameters
-from pipeline.records import Record
-from pipeline.vae.classifier import Classifier, features_of
-from pipeline.vae.distances import distances, frechet_distance
-from pipeline.vae.estimates import Estimate, over_draws, over_pictures
-from pipeline.vae.evaluation import Evaluation, evaluate, headline, latent_metrics, picture_sets, tight_bound
-from pipeline.vae.generation import posterior_means
-from pipeline.vae.latents import linear_probe
+from pipeline.storage.weights import YARDSTICK, Inception, Trained, load_inception, load_trained, load_yardstick
+from pipeline.tracking import sync
+from pipeline.tracking.records import Record
+from pipeline.vae.device import prepare
 from pipeline.vae.networks import multiply_adds, parameter_count
-from pipeline.weights import Trained, load_trained
+from pipeline.vae.sampling import posterior_means
 
 SPLITS = ("train_images", "train_labels", "test_images", "test_labels")
 
@@ -29,24 +29,24 @@ def main(model: Model) -> None:
     params = load_params()
     inception = load_inception(params.evaluate.inception_weights)
     device = prepare(params.run.threads)
-    yardstick = load_yardstick(device)
+    yardstick = restore_classifier(*load_yardstick(), device)
     arrays, data = storage.load_tensors(storage.IMAGES, SPLITS)
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     trained = load_trained(model, device)
     record = Record(
-        f"evaluate@{model}", used_parameters(params, "evaluate"), data["name"], lineage.md5(storage.IMAGES),
+        f"evaluate@{model}", used_parameters(params, "evaluate"), data["name"], storage.md5(storage.IMAGES),
         weights_md5={model: trained.md5}, trained_with=trained.parameters,
     )  # fmt: skip
 
     test, settings, seed = tensors["test_images"].to(device), params.evaluate, params.seed
-    evaluation = evaluate(trained.vae, test, settings.batch_size, seed)
+    evaluation = evaluate_images(trained.vae, test, settings.batch_size, seed)
     estimates = bound_and_reconstructions(trained, evaluation, test, settings, seed)
     means = {name: posterior_means(trained.vae, tensors[f"{name}_images"]) for name in ("train", "test")}
     correct = linear_probe(means["train"], tensors["train_labels"], means["test"], tensors["test_labels"])
-    estimates["linear_probe_accuracy"] = over_pictures(correct, seed)
+    estimates["linear_probe_accuracy"] = over_images(correct, seed)
     values = latent_metrics(evaluation, seed)
 
-    sets = picture_sets(trained.vae, means["train"], means["test"], settings, seed)
+    sets = image_sets(trained.vae, means["train"], means["test"], settings, seed)
     for name, draws in measure(sets, tensors["test_images"], yardstick, inception, settings.pairwise_images).items():
         if len(draws) > 1:
             estimates[name] = over_draws(draws)
@@ -62,25 +62,25 @@ def main(model: Model) -> None:
     record.standard_errors = {f"test/{name}": estimate.standard_error for name, estimate in estimates.items()}
     record.intervals = {f"test/{name}": (estimate.low, estimate.high) for name, estimate in estimates.items()}
     record.save([storage.IMAGES, storage.weights_path(model), YARDSTICK], [metrics, dimensions])
-    tracking.sync()
+    sync.update_store()
 
 
 def bound_and_reconstructions(
     trained: Trained, evaluation: Evaluation, test: Tensor, settings: Evaluate, seed: int
 ) -> dict[str, Estimate]:
-    """Means over the test pictures, uint8 [N, 3, 32, 32]."""
-    estimates = {name: over_pictures(values, seed) for name, values in evaluation.per_image.items()}
+    """Means over the test images, uint8 [N, 3, 32, 32]."""
+    estimates = {name: over_images(values, seed) for name, values in evaluation.per_image.items()}
     name, estimates[name] = headline(estimates["elbo"], trained.parameters["likelihood"])
     few = test[: settings.importance_images]
     bounds = tight_bound(trained.vae, few, settings.importance_samples, settings.batch_size, seed)
-    estimates["importance_weighted_elbo"] = over_pictures(bounds, seed)
+    estimates["importance_weighted_elbo"] = over_images(bounds, seed)
     return estimates
 
 
 def measure(
     sets: Iterable[tuple[str, Tensor]], test: Tensor, yardstick: Classifier, inception: Inception | None, pairwise: int
 ) -> Mapping[str, list[float]]:
-    """Distances of named sets of pictures from the test pictures, as "<set>_<distance>", a value for each draw.
+    """Distances of named sets of images from the test images, as "<set>_<distance>", a value for each draw.
 
     With the FID network also its Fréchet distance, of each set's first draw.
     """
@@ -88,10 +88,10 @@ def measure(
     reference = features_of(yardstick, test)
     device = next(yardstick.parameters()).device
     reference_fid = inception.features(test, device) if inception else None
-    for name, pictures in sets:
+    for name, images in sets:
         if inception and reference_fid is not None and f"{name}_fid" not in found:
-            found[f"{name}_fid"] = [frechet_distance(inception.features(pictures, device), reference_fid)]
-        for distance, value in distances(features_of(yardstick, pictures), reference, pairwise).items():
+            found[f"{name}_fid"] = [frechet_distance(inception.features(images, device), reference_fid)]
+        for distance, value in measure_distances(features_of(yardstick, images), reference, pairwise).items():
             found[f"{name}_{distance}"].append(value)
     return found
 

@@ -121,7 +121,7 @@ class Evaluate(Section):
     inception_weights: str | None
 
     @model_validator(mode="after")
-    def a_mixture_has_a_picture_for_each_component(self) -> Self:
+    def a_mixture_has_a_image_for_each_component(self) -> Self:
         if self.mixture_images < self.mixture_components:
             raise ValueError(
                 f"mixture_images: found {self.mixture_images}, expected at least mixture_components "

@@ -8,56 +8,49 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pipeline import lineage, storage, tracking
-from pipeline.features import YARDSTICK, load_yardstick
-from pipeline.hardware import prepare
+from pipeline import storage
+from pipeline.figures import grids, plots
+from pipeline.metrics.features import Classifier, features_of, restore_classifier
+from pipeline.metrics.paths import luminance_direction
 from pipeline.params import MODELS, Render, load_params, used_parameters
-from pipeline.records import Record
-from pipeline.vae import figures
-from pipeline.vae.classifier import Classifier, features_of
-from pipeline.vae.generation import (
-    along,
-    decode,
-    interpolate,
-    posterior_means,
-    principal_directions,
-    prior_latents,
-)
-from pipeline.vae.geometry import luminance_direction
-from pipeline.weights import Trained, load_trained
+from pipeline.storage.weights import YARDSTICK, Trained, load_trained, load_yardstick
+from pipeline.tracking import lineage, sync
+from pipeline.tracking.records import Record
+from pipeline.vae.device import prepare
+from pipeline.vae.sampling import along, decode, interpolate, posterior_means, principal_directions, prior_latents
 
-WALK_PICTURES = 11  # of the assignment's z = A * 1, A from 0 to 1 in 10 steps; odd, so that walks meet the centre
+WALK_IMAGES = 11  # of the assignment's z = A * 1, A from 0 to 1 in 10 steps; odd, so that walks meet the centre
 
 
 def main() -> None:
     params = load_params()
     device = prepare(params.run.threads)
-    yardstick = load_yardstick(device)
+    yardstick = restore_classifier(*load_yardstick(), device)
     arrays, data = storage.load_tensors(storage.IMAGES, ("train_images", "test_images", "test_labels"))
     train, test, labels = (torch.from_numpy(array).to(device) for array in arrays.values())
     models = [load_trained(model, device) for model in MODELS]
     curves = {model: storage.load_table(storage.CURVES / f"{model}.csv") for model in MODELS}
     dimensions = {model: storage.load_table(storage.CURVES / f"{model}_dimensions.csv") for model in MODELS}
     record = Record(
-        "render", used_parameters(params, "render"), data["name"], lineage.md5(storage.IMAGES),
+        "render", used_parameters(params, "render"), data["name"], storage.md5(storage.IMAGES),
         weights_md5={trained.model: trained.md5 for trained in models},
         trained_with={trained.model: trained.parameters for trained in models},
     )  # fmt: skip
 
     both = f"{data['name']}, {_shared_kl_weight(models)}"
-    drawn = dict(pictures(models, test, params.render, params.seed))
+    drawn = dict(decoded_figures(models, test, params.render, params.seed))
     panels = {trained.model: neighbours(trained, yardstick, train, params.render, params.seed) for trained in models}
     title = f"Prior samples (left) and the training pictures nearest to them in the yardstick's features: {both}"
-    drawn["neighbours"] = figures.rows_of_pictures(title, panels)
+    drawn["neighbours"] = grids.rows_of_images(title, panels)
     maps = {trained.model: plane(posterior_means(trained.vae, test)) for trained in models}
     title = f"Posterior means of test pictures, their two principal directions: {both}"
-    drawn["latent_map"] = figures.latent_map(title, maps, labels.cpu(), data["classes"])
-    drawn["training_curves"] = figures.training_curves(f"Training on {both}", curves)
+    drawn["latent_map"] = plots.latent_map(title, maps, labels.cpu(), data["classes"])
+    drawn["training_curves"] = plots.training_curves(f"Training on {both}", curves)
     rates = {model: columns["rate"] for model, columns in dimensions.items()}
     title = f"Rate of each latent dimension, against the prior's marginal: {both}"
-    drawn["rate_per_dimension"] = figures.rate_per_dimension(title, rates)
+    drawn["rate_per_dimension"] = plots.rate_per_dimension(title, rates)
 
-    paths, code = [], lineage.drawing_code("render")
+    paths, code = [], lineage.code_hash("render")
     for name, figure in drawn.items():
         shown = [trained for trained in models if name == f"{trained.model}_samples"] or models
         weights_md5 = {str(trained.model): trained.md5 for trained in shown}
@@ -67,36 +60,36 @@ def main() -> None:
     curve_files = [storage.CURVES / f"{model}{kind}.csv" for model in MODELS for kind in ("", "_dimensions")]
     weights = [storage.weights_path(model) for model in MODELS]
     record.save([storage.IMAGES, YARDSTICK, *weights, *curve_files], paths)
-    tracking.sync()
+    sync.update_store()
     print(f"{len(paths)} figures in {storage.FIGURES}/")
 
 
-def pictures(models: list[Trained], test: Tensor, settings: Render, seed: int) -> Iterator[tuple[str, Figure]]:
-    """The figures that show decoded pictures, by name; test is uint8 [N, 3, 32, 32]."""
+def decoded_figures(models: list[Trained], test: Tensor, settings: Render, seed: int) -> Iterator[tuple[str, Figure]]:
+    """The figures that show decoded images, by name; test is uint8 [N, 3, 32, 32]."""
     data = models[0].data_name
     both = f"{data}, {_shared_kl_weight(models)}"
     for trained in models:
         samples = decode(trained.vae, prior_latents(trained.vae, settings.samples, seed))
-        yield f"{trained.model}_samples", figures.samples(f"Prior samples: {trained.title}, {data}", samples)
+        yield f"{trained.model}_samples", grids.samples(f"Prior samples: {trained.title}, {data}", samples)
 
     shown = test[: settings.reconstructions]
     rows = [("test pictures", shown.cpu())]
     rows += [(trained.model, decode(trained.vae, posterior_means(trained.vae, shown))) for trained in models]
-    yield "reconstructions", figures.rows_of_pictures(f"Reconstructions of the posterior mean: {both}", {"": rows})
+    yield "reconstructions", grids.rows_of_images(f"Reconstructions of the posterior mean: {both}", {"": rows})
 
     panels = {trained.model: interpolations(trained, test, settings, seed) for trained in models}
-    yield "interpolation", figures.rows_of_pictures(f"Interpolation between two latents: {both}", panels)
+    yield "interpolation", grids.rows_of_images(f"Interpolation between two latents: {both}", panels)
 
     panels = {trained.model: walks(trained, test, settings.traversal_directions) for trained in models}
     title = (
         f"Walks through latent space: {both}\n"
         "z = A·1: A from 0 (left) to 1 (right); directions: from -3 to 3 deviations of the posterior means"
     )
-    yield "latent_space", figures.rows_of_pictures(title, panels)
+    yield "latent_space", grids.rows_of_images(title, panels)
 
 
 def interpolations(trained: Trained, test: Tensor, settings: Render, seed: int) -> list[tuple[str, Tensor]]:
-    """Rows of pictures on lines between two prior draws, as in the assignment, and between two test pictures."""
+    """Rows of images on lines between two prior draws, as in the assignment, and between two test images."""
     count = min(settings.interpolation_rows, len(test) // 2)
     rows = []
     for kind, ends in (
@@ -109,14 +102,14 @@ def interpolations(trained: Trained, test: Tensor, settings: Render, seed: int) 
 
 
 def walks(trained: Trained, test: Tensor, directions: int) -> list[tuple[str, Tensor]]:
-    """Rows of pictures: the direction of luminance, the assignment's z = A * 1, the posterior means' principal ones."""
+    """Rows of images: the direction of luminance, the assignment's z = A * 1, the posterior means' principal ones."""
     means = posterior_means(trained.vae, test)
-    diagonal = torch.linspace(0, 1, WALK_PICTURES).view(-1, 1) * torch.ones(1, trained.vae.architecture.latent_dim)
-    brighter = along(means, luminance_direction(means, test.cpu()), WALK_PICTURES)
+    diagonal = torch.linspace(0, 1, WALK_IMAGES).view(-1, 1) * torch.ones(1, trained.vae.architecture.latent_dim)
+    brighter = along(means, luminance_direction(means, test.cpu()), WALK_IMAGES)
     principal, shares = principal_directions(means, directions)
     rows = [("luminance", decode(trained.vae, brighter)), ("z = A·1", decode(trained.vae, diagonal))]
     for number, (direction, share) in enumerate(zip(principal, shares.tolist(), strict=True), start=1):
-        line = along(means, direction, WALK_PICTURES)
+        line = along(means, direction, WALK_IMAGES)
         rows.append((f"direction {number}\n{share:.0%} of variance", decode(trained.vae, line)))
     return rows
 
@@ -130,7 +123,7 @@ def plane(means: Tensor) -> Tensor:
 def neighbours(
     trained: Trained, yardstick: Classifier, train: Tensor, settings: Render, seed: int
 ) -> list[tuple[str, Tensor]]:
-    """Rows of a prior sample and the training pictures, uint8 [N, 3, 32, 32], whose features are nearest to its own."""
+    """Rows of a prior sample and the training images, uint8 [N, 3, 32, 32], whose features are nearest to its own."""
     samples = decode(trained.vae, prior_latents(trained.vae, settings.neighbour_rows, seed))
     distances = torch.cdist(features_of(yardstick, samples), features_of(yardstick, train))
     nearest = distances.topk(settings.neighbours, largest=False).indices  # [rows, neighbours]

@@ -1,4 +1,4 @@
-"""How does a model come to be? Train one VAE on the prepared pictures, watched live in MLflow."""
+"""How does a model come to be? Train one VAE on the prepared images, watched live in MLflow."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import torch
 from torchvision.utils import make_grid
 from tqdm import tqdm
 
-from pipeline import lineage, storage, tracking
-from pipeline.checkpoints import Checkpoints
+from pipeline import storage
 from pipeline.command import Interruption
 from pipeline.errors import InputError
-from pipeline.hardware import describe, place, prepare
-from pipeline.live import LiveRun, live_run
 from pipeline.params import Model, Params, load_params, used_parameters
-from pipeline.records import Record
-from pipeline.vae.fitting import NonFiniteError, Training
+from pipeline.storage.weights import save_trained
+from pipeline.tracking import lineage, sync
+from pipeline.tracking.checkpoints import Checkpoints
+from pipeline.tracking.records import Record
+from pipeline.tracking.runs import LiveRun, live_run
+from pipeline.vae.device import describe, place, prepare
 from pipeline.vae.images import generator, to_float, to_uint8
 from pipeline.vae.networks import VAE, Architecture, build_vae
-from pipeline.vae.symptoms import symptoms
-from pipeline.weights import save_trained
+from pipeline.vae.training import NonFiniteError, Training, symptoms
 
 if TYPE_CHECKING:
     import numpy as np
 
-PREVIEW_SIDE = 6  # pictures along a side of the grids that MLflow shows with a slider over epochs
-SYMPTOM_IMAGES = 500  # validation pictures that show whether a training is ill
+PREVIEW_SIDE = 6  # images along a side of the grids that MLflow shows with a slider over epochs
+SYMPTOM_IMAGES = 500  # validation images that show whether a training is ill
 
 
 def main(model: Model) -> None:
@@ -38,16 +38,16 @@ def main(model: Model) -> None:
     train, validation = (place(torch.from_numpy(array), device) for array in arrays.values())
     if len(train) < params.train.batch_size:
         raise InputError(
-            f"{storage.IMAGES}: found {len(train)} training pictures, expected at least one batch of "
+            f"{storage.IMAGES}: found {len(train)} training images, expected at least one batch of "
             f"{params.train.batch_size} (train.batch_size)"
         )
-    data_md5 = lineage.md5(storage.IMAGES)
+    data_md5 = storage.md5(storage.IMAGES)
     record = Record(f"train@{model}", used_parameters(params, "train", model), data["name"], data_md5)
     record.environment = {"device": describe(device), "threads": str(torch.get_num_threads())}
     vae = build_vae(architecture(params, model), params.seed).to(device)
     training = Training(vae, train, validation, params.train, params.kl_weight, params.seed)
 
-    code = {"code": lineage.training_code(), "torch": torch.__version__}
+    code = {"code": lineage.code_hash("train"), "torch": torch.__version__}
     identity = {"data": data_md5, "parameters": record.parameters, **record.environment, **code}
     checkpoints = Checkpoints(record.stage, identity, params.run.checkpoint_seconds)
     with checkpoints.lock():
@@ -57,10 +57,10 @@ def main(model: Model) -> None:
             save_trained(vae, data["name"], data_md5, record.parameters)
             weights, curves = storage.weights_path(model), storage.CURVES / f"{model}.csv"
             storage.save_table(curves, record.history)
-            record.weights_md5 = {model: lineage.md5(weights)}
+            record.weights_md5 = {model: storage.md5(weights)}
             record.trained_with = record.parameters
             record.save(inputs=[storage.IMAGES], outputs=[weights, curves])
-        tracking.sync()
+        sync.update_store()
         checkpoints.remove()
 
 
@@ -81,7 +81,7 @@ def resume(training: Training, record: Record, checkpoints: Checkpoints) -> None
 def run_epochs(training: Training, record: Record, checkpoints: Checkpoints, run: LiveRun) -> None:
     """Train to the end; a checkpoint is kept when one is due, and before SIGINT or SIGTERM end the stage."""
     images, known = training.settings.epochs * len(training.train), set[str]()
-    bar = tqdm(total=images, initial=training.images_seen, desc=record.model, unit=" pictures", disable=None)
+    bar = tqdm(total=images, initial=training.images_seen, desc=record.model, unit=" images", disable=None)
 
     def save() -> None:
         arrays = {name: value.cpu().numpy() for name, value in training.state().items()}
@@ -128,15 +128,15 @@ def architecture(params: Params, model: Model) -> Architecture:
 
 @torch.no_grad()
 def previews(vae: VAE, validation: torch.Tensor) -> dict[str, np.ndarray[Any, Any]]:
-    """Grids [H, W, 3] uint8: prior draws of the same noise every epoch; rows of pictures, each above its decoding."""
+    """Grids [H, W, 3] uint8: prior draws of the same noise every epoch; rows of images, each above its decoding."""
     vae.eval()
-    pictures = to_float(validation[: PREVIEW_SIDE**2 // 2].to(vae.device))
+    shown = to_float(validation[: PREVIEW_SIDE**2 // 2].to(vae.device))
     rng, count = generator(0, "previews"), PREVIEW_SIDE**2
     noise = torch.randn(count, vae.architecture.latent_dim, generator=rng).to(vae.device)
     samples = vae.decode(vae.prior.sample(noise, torch.rand(count, generator=rng).to(vae.device))).mean
-    decoded = vae.decode(vae.encode(pictures).mean).mean
+    decoded = vae.decode(vae.encode(shown).mean).mean
     reconstructions = torch.cat(
-        [row for pair in zip(pictures.split(PREVIEW_SIDE), decoded.split(PREVIEW_SIDE), strict=True) for row in pair]
+        [row for pair in zip(shown.split(PREVIEW_SIDE), decoded.split(PREVIEW_SIDE), strict=True) for row in pair]
     )
     return {
         name: make_grid(to_uint8(images).cpu(), nrow=PREVIEW_SIDE, padding=1).permute(1, 2, 0).numpy()

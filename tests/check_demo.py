@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.store import open_store
+from pipeline.tracking.store import open_store
 
 
 def main() -> None:

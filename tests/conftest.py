@@ -24,17 +24,19 @@ from mlflow.tracking import MlflowClient
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 from PIL import Image
 
-from pipeline import download, evaluate, render, runs, train, yardstick
-from pipeline.features import YARDSTICK
+from pipeline import download, evaluate, render, train
 from pipeline.params import MODELS
-from pipeline.vae.images import SHAPE_CLASSES, draw_shapes, generator
+from pipeline.sources.shapes import SHAPE_CLASSES, draw_shapes
+from pipeline.storage.weights import YARDSTICK
+from pipeline.tools import yardstick
+from pipeline.tracking import runs
+from pipeline.vae.images import generator
 from pipeline.vae.networks import VAE, Architecture, build_vae
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 torch.set_num_threads(1)  # tiny tensors: threads would only wait for each other
 ROOT = Path(__file__).parents[1]
 HOOKS = str(ROOT / "tests/hooks")  # PYTHONPATH of processes to watch from within
-collect_ignore = ["bench/peers.py"]  # make peers installs what it needs
 TINY: Mapping[str, Any] = {
     "kl_weight": 1.0,
     "likelihood": "gaussian",
@@ -92,6 +94,20 @@ def tiny_vae() -> Callable[..., VAE]:
         return build_vae(Architecture(model, sizes, 4, likelihood, prior_components), seed)  # type: ignore[arg-type]
 
     return build
+
+
+@pytest.fixture(scope="session")
+def published_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("published")
+    for name in ("reports", "study/cells"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("models", "data"), symlinks=True)
+    return folder
+
+
+@pytest.fixture
+def published(published_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the committed reports, which a test may change."""
+    return Path(shutil.copytree(published_folder, tmp_path / "published"))
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,7 +188,7 @@ def all_runs(client: MlflowClient) -> list[Run]:
     return list(client.search_runs([experiment.experiment_id for experiment in client.search_experiments()]))
 
 
-KEPT = {"reports/runs/download.json"}  # the yardstick was trained on the pictures that it tells of
+KEPT = {"reports/runs/download.json"}  # the yardstick was trained on the images that it tells of
 
 
 class Clone:
@@ -251,7 +267,7 @@ def new_clone(parent: Path) -> Clone:
     keep = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "GIT_", "MLFLOW_"))}
     path = os.pathsep.join([str(Path(sys.executable).parent), keep["PATH"]])  # where dvc finds its python
     clone = Clone(folder, keep | {"HOME": str(home), "PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true"})
-    save_pictures(folder / "data/raw/tiny.tar")
+    save_images(folder / "data/raw/tiny.tar")
     write_params(folder, merged(TINY, {"data": {"source": "folder", "name": "tiny", "path": "data/raw/tiny.tar"}}))
     clone.run("git", "init", "--quiet")
     clone.commit("start")
@@ -287,8 +303,8 @@ def serving(
                 rest.join()
 
 
-def save_pictures(path: Path) -> None:
-    """An archive of 300 training and 60 test pictures in ten classes."""
+def save_images(path: Path) -> None:
+    """An archive of 300 training and 60 test images in ten classes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as archive:
         for split, count in (("train", 300), ("test", 60)):

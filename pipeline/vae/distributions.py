@@ -1,4 +1,4 @@
-"""Which distributions does a VAE need? A diagonal Gaussian over latents, and two likelihoods over pictures."""
+"""Which distributions does a VAE need? A diagonal Gaussian over latents, and two likelihoods over images."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class DiagonalGaussian:
 class Bernoulli:
     """Independent Bernoulli pixels, the assignment's likelihood; logits [B, 3, 32, 32].
 
-    On grey values between 0 and 1 its log "probability" is a binary cross-entropy, not a density of 8-bit pictures.
+    On grey values between 0 and 1 its log "probability" is a binary cross-entropy, not a density of 8-bit images.
     """
 
     logits: Tensor
 
     @property
     def mean(self) -> Tensor:
-        """Expected picture, [B, 3, 32, 32], in 0..1."""
+        """Expected image, [B, 3, 32, 32], in 0..1."""
         return self.logits.sigmoid()
 
     def log_prob(self, images: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ class DiscretizedGaussian:
     """A Gaussian whose mass is shared out among the 256 grey levels; the outer levels take the tails.
 
     `center` [B, 3, 32, 32] in pixel values, `log_std` [] of one deviation that all pixels share ("sigma-VAE", Rybkin et
-    al. 2021; Dai & Wipf 2019). A true probability of 8-bit pictures, so bounds on it convert to bits per dimension.
+    al. 2021; Dai & Wipf 2019). A true probability of 8-bit images, so bounds on it convert to bits per dimension.
     """
 
     center: Tensor

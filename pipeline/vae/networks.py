@@ -15,7 +15,7 @@ from pipeline.vae.distributions import Bernoulli, DiagonalGaussian, DiscretizedG
 from pipeline.vae.images import CHANNELS, DIMENSIONS, SIDE
 from pipeline.vae.priors import build_prior
 
-INITIAL_STD = 0.2  # of the calibrated likelihood: about that of CIFAR-10 pixels around their mean picture
+INITIAL_STD = 0.2  # of the calibrated likelihood: about that of CIFAR-10 pixels around their mean image
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Architecture:
 
 
 class VAE(nn.Module):
-    """Encoder and decoder with q(z|x) a diagonal Gaussian, a prior p(z) and p(x|z) a likelihood over pictures."""
+    """Encoder and decoder with q(z|x) a diagonal Gaussian, a prior p(z) and p(x|z) a likelihood over images."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -51,11 +51,11 @@ class VAE(nn.Module):
     def encode(self, images: Tensor) -> DiagonalGaussian:
         """Approximate posterior of images [B, 3, 32, 32] in 0..1."""
         mean, logit_std = self.encoder(2 * images - 1).chunk(2, dim=1)  # each [B, latent_dim]
-        # Deviations stay below 1: unbounded, that of an odd picture can be so wide that its distortion explodes.
+        # Deviations stay below 1: unbounded, that of an odd image can be so wide that its distortion explodes.
         return DiagonalGaussian(mean, F.logsigmoid(logit_std))
 
     def decode(self, latents: Tensor) -> Likelihood:
-        """Likelihood of pictures given latents [B, latent_dim]."""
+        """Likelihood of images given latents [B, latent_dim]."""
         pixels = self.decoder(latents)  # [B, 3, 32, 32]
         if self.architecture.likelihood == "gaussian":
             return DiscretizedGaussian(0.5 + pixels, self.likelihood_log_std)

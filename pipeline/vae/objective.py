@@ -16,7 +16,7 @@ from pipeline.vae.images import DIMENSIONS
 from pipeline.vae.networks import VAE
 from pipeline.vae.priors import Prior
 
-ACTIVE_VARIANCE = 0.01  # of a dimension's posterior mean over pictures: Burda et al. 2016, section 5.2
+ACTIVE_VARIANCE = 0.01  # of a dimension's posterior mean over images: Burda et al. 2016, section 5.2
 
 
 def rate_per_dimension(posterior: DiagonalGaussian, prior: Prior) -> Tensor:
@@ -76,12 +76,12 @@ def importance_weighted_elbo(vae: VAE, images: Tensor, noise: Tensor) -> Tensor:
 
 
 def active_units(means: Tensor) -> int:
-    """How many latent dimensions tell pictures apart, by their posterior means [N, latent_dim]."""
+    """How many latent dimensions tell images apart, by their posterior means [N, latent_dim]."""
     return int((means.var(0) > ACTIVE_VARIANCE).sum())
 
 
 def bits_per_dim(elbo: float) -> float:
-    """Bits per colour value of a picture whose elbo is in nats per image: -elbo / (3072 ln 2).
+    """Bits per colour value of an image whose elbo is in nats per image: -elbo / (3072 ln 2).
 
     >>> round(bits_per_dim(-3072 * math.log(256)), 6)  # 256 equally likely levels
     8.0

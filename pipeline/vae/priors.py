@@ -1,4 +1,4 @@
-"""Where do latents come from? The textbook's N(0, I), or a mixture of Gaussians fitted to encoded pictures."""
+"""Where do latents come from? The textbook's N(0, I), or a mixture of Gaussians fitted to encoded images."""
 
 from __future__ import annotations
 

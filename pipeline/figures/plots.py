@@ -1,0 +1,270 @@
+"""How are numbers drawn? Curves and points in, a matplotlib Figure out, readable at the width of a README."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from pipeline.params import Model
+
+WIDTH = 8.0  # inches
+DPI = 130
+COLORS = {"fc": "tab:orange", "conv": "tab:blue"}
+NAMES = {"fc": "fully connected", "conv": "convolutional"}
+UNITS = {
+    "noise": "noise, deviation in grey levels",
+    "blur": "blur, deviation in pixels",
+    "dropped classes": "dropped classes of ten",
+}
+
+Series = Mapping[str, Sequence[float]]
+
+
+def latent_map(title: str, maps: Mapping[Model, Tensor], labels: Tensor, classes: Sequence[str]) -> Figure:
+    """Points [N, 2] by model, coloured by class."""
+    figure = Figure(figsize=(WIDTH, 4.4), dpi=DPI, layout="constrained")
+    figure.suptitle(title, fontsize="medium")
+    for axes, (model, points) in zip(figure.subplots(1, len(maps)), maps.items(), strict=True):
+        for number, name in enumerate(classes):
+            chosen = points[labels == number]
+            color = f"C{number % 10}"
+            axes.scatter(chosen[:, 0], chosen[:, 1], s=1.5, color=color, alpha=0.4, linewidths=0, label=name)
+        axes.set_title(NAMES[model], fontsize="small")
+        axes.tick_params(labelsize="x-small")
+        axes.set_aspect("equal")
+    figure.legend(
+        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize="x-small", markerscale=5
+    )
+    return figure
+
+
+def training_curves(title: str, curves: Mapping[Model, Series]) -> Figure:
+    """elbo, rate and distortion over epochs; `curves` by model, columns epoch, train/elbo, validation/elbo, ..."""
+    figure = Figure(figsize=(WIDTH, 3.0), dpi=DPI, layout="constrained")
+    figure.suptitle(title, fontsize="medium")
+    for axes, term in zip(figure.subplots(1, 3), ("elbo", "distortion", "rate"), strict=True):
+        for model, columns in curves.items():
+            line = {"color": COLORS[model], "linewidth": 1.5}
+            marker = "o" if len(columns["epoch"]) == 1 else None
+            axes.plot(columns["epoch"], columns[f"validation/{term}"], label=NAMES[model], marker=marker, **line)
+            axes.plot(columns["epoch"], columns[f"train/{term}"], linestyle=":", marker=marker, **line)
+        axes.set_title(f"{term}, nats per image", fontsize="small")
+        axes.set_xlabel("epoch", fontsize="small")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.tick_params(labelsize="x-small")
+        axes.grid(alpha=0.3)
+        late = [value for columns in curves.values() for value in columns[f"validation/{term}"][1:]]
+        if late:  # the first epoch is far off: leave it out of the limits, so that the rest can be told apart
+            margin = 0.1 * (max(late) - min(late)) + 1
+            axes.set_ylim(min(late) - margin, max(late) + margin)
+    axes.plot([], [], color="grey", label="validation")
+    axes.plot([], [], color="grey", linestyle=":", label="train")
+    axes.legend(fontsize="x-small")
+    return figure
+
+
+def rate_per_dimension(title: str, rates: Mapping[Model, Sequence[float]]) -> Figure:
+    """Mean rate of each latent dimension, largest first; `rates` by model, nats."""
+    figure = Figure(figsize=(WIDTH, 3.0), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(title, fontsize="medium")
+    for model, values in rates.items():
+        ranked = sorted(values, reverse=True)
+        label = f"{NAMES[model]}: {sum(ranked):.1f} nats in all"
+        axes.step(range(1, len(ranked) + 1), ranked, where="mid", color=COLORS[model], label=label)
+    axes.set_xlabel("latent dimensions, ranked by rate", fontsize="small")
+    axes.set_ylabel("rate, nats per image", fontsize="small")
+    axes.tick_params(labelsize="x-small")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    return figure
+
+
+def calibration(title: str, ladders: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Distances of damaged images: above Fréchet with its floor, below how the sets cover each other.
+
+    `ladders` has the distances by kind of damage and strength; under "floor" those of undamaged images.
+    """
+    floor = ladders["floor"]
+    kinds = {kind: rungs for kind, rungs in ladders.items() if kind != "floor"}
+    figure = Figure(figsize=(WIDTH, 4.6), dpi=DPI, layout="constrained")
+    figure.suptitle(title, fontsize="medium")
+    above, below = figure.subplots(2, len(kinds), sharey="row", sharex="col")
+    for top, bottom, (kind, rungs) in zip(above, below, kinds.items(), strict=True):
+        strengths = [0.0, *map(float, rungs)]
+        top.plot(strengths, [floor["frechet"], *(rung["frechet"] for rung in rungs.values())], "ko-", markersize=3)
+        top.axhline(floor["frechet"], color="grey", linestyle=":", label=f"floor {floor['frechet']:.2f}")
+        top.set_yscale("log")
+        for name in ("precision", "recall", "density", "coverage"):
+            bottom.plot(strengths, [floor[name], *(rung[name] for rung in rungs.values())], "o-", ms=3, label=name)
+        bottom.set_ylim(bottom=0)
+        bottom.set_xlabel(UNITS[kind], fontsize="small")
+        for axes in (top, bottom):
+            axes.tick_params(labelsize="x-small")
+            axes.grid(alpha=0.3)
+    above[0].set_ylabel("Fréchet distance", fontsize="small")
+    above[0].legend(fontsize="x-small")
+    below[-1].legend(fontsize="x-small")
+    return figure
+
+
+def quality_by_radius(title: str, curves: Mapping[Model, Sequence[Sequence[Mapping[str, float]]]]) -> Figure:
+    """Fréchet distance, classifier's confidence and density over radius; `curves` by model, one a training."""
+    figure = Figure(figsize=(WIDTH, 3.0), dpi=DPI, layout="constrained")
+    figure.suptitle(title, fontsize="medium")
+    labels = {"frechet": "Fréchet distance", "confidence": "classifier's confidence", "density": "density"}
+    for axes, (key, label) in zip(figure.subplots(1, 3), labels.items(), strict=True):
+        for model, trainings in curves.items():
+            for number, rows in enumerate(trainings):
+                name = NAMES[model] if number == 0 else None
+                axes.plot([row["radius"] for row in rows], [row[key] for row in rows], color=COLORS[model], label=name)
+        radii = [row["radius"] for row in next(iter(curves.values()))[0]]
+        axes.axvline(radii[-1] / 2, color="grey", linestyle=":", label="typical shell")
+        axes.set_title(label, fontsize="small")
+        axes.set_xlabel("distance from the centre", fontsize="small")
+        axes.tick_params(labelsize="x-small")
+        axes.grid(alpha=0.3)
+    axes.legend(fontsize="x-small")
+    return figure
+
+
+def luminance_walks(title: str, walks: Mapping[Model, Sequence[Mapping[str, Any]]]) -> Figure:
+    """Mean luminance along z = A·1 and along the direction that explains it best; `walks` by model, one a training."""
+    figure = Figure(figsize=(WIDTH, 3.0), dpi=DPI, layout="constrained")
+    figure.suptitle(title, fontsize="medium")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for axes, key, start, label in (
+        (left, "ones", 0.0, "A, along z = A·1"),
+        (right, "direction", -3.0, "deviations along the direction of luminance"),
+    ):
+        for model, trainings in walks.items():
+            for number, walk in enumerate(trainings):
+                values = walk[f"{key}_luminance"]
+                end = 1.0 if start == 0 else -start
+                places = [start + (end - start) * step / (len(values) - 1) for step in range(len(values))]
+                axes.plot(places, values, color=COLORS[model], label=NAMES[model] if number == 0 else None)
+        axes.set_xlabel(label, fontsize="small")
+        axes.tick_params(labelsize="x-small")
+        axes.grid(alpha=0.3)
+    left.set_ylabel("mean luminance, 0 to 1", fontsize="small")
+    left.legend(fontsize="x-small")
+    return figure
+
+
+Row = Mapping[str, float]
+WINDOW = 16  # steps of a training that make a point
+
+ESTIMATOR_NAMES = {
+    "reparameterized": "reparameterized",
+    "leave_one_out": "score function, baseline",
+    "score_function": "score function",
+}
+
+
+def kl_weights(title: str, rows: Sequence[Row]) -> Figure:
+    """Rate and distortion, distances and active units of trainings with several kl_weight, a row for each training."""
+    figure = Figure(figsize=(WIDTH, 3.2), dpi=DPI, layout="constrained")
+    figure.suptitle(title, fontsize="medium")
+    curve, quality, units = figure.subplots(1, 3)
+    curve.plot(*_columns(rows, "rate", "distortion"), "o", color="tab:blue", markersize=4)
+    for row in _first_of_each(rows):
+        curve.annotate(
+            f"{row['kl_weight']:g}", (row["rate"], row["distortion"]), (4, 3), textcoords="offset points", fontsize=6
+        )
+    curve.set_xscale("log")
+    curve.set_xlabel("rate, nats per image", fontsize="small")
+    curve.set_title("distortion, nats per image", fontsize="small")
+    for key, label in (
+        ("reconstructions_frechet", "reconstructions"),
+        ("prior_frechet", "prior samples"),
+        ("mixture_frechet", "samples of a fitted mixture"),
+    ):
+        _against_weight(quality, rows, key, label)
+    quality.set_title("Fréchet distance", fontsize="small")
+    quality.set_ylim(0, 1.4 * quality.get_ylim()[1])  # room for the legend
+    quality.legend(fontsize="x-small", loc="upper left")
+    _against_weight(units, rows, "active_units", "active units")
+    units.set_title("active units", fontsize="small")
+    units.set_ylim(bottom=0)
+    _finish(figure)
+    return figure
+
+
+def smoothness(title: str, rows: Sequence[Row], straight: float) -> Figure:
+    """Steps in feature space and plausibility over kl_weight, a row for each training.
+
+    `straight` is the largest step of a path that is straight and evenly walked.
+    """
+    figure = Figure(figsize=(WIDTH, 3.0), dpi=DPI, layout="constrained")
+    figure.suptitle(title, fontsize="medium")
+    largest, unit, plausible = figure.subplots(1, 3)
+    _against_weight(largest, rows, "largest_step", "between pictures")
+    largest.axhline(straight, color="grey", linestyle=":", label="straight and even")
+    largest.set_title("largest step of an interpolation", fontsize="small")
+    largest.legend(fontsize="x-small")
+    _against_weight(unit, rows, "unit_step", "")
+    unit.set_title("a step of length 1", fontsize="small")
+    _against_weight(plausible, rows, "plausible_between", "between pictures")
+    _against_weight(plausible, rows, "plausible_ends", "their ends")
+    plausible.set_title("plausible to the classifier", fontsize="small")
+    plausible.set_ylim(0, 1)
+    plausible.legend(fontsize="x-small")
+    _finish(figure)
+    return figure
+
+
+def estimators(
+    title: str, known: Sequence[Sequence[Row]], trainings: Mapping[str, Sequence[Sequence[float]]]
+) -> Figure:
+    """Relative variance over latent size in a known model, rows by seed; elbo of the steps of trainings by estimator.
+
+    elbo is the mean of WINDOW steps.
+    """
+    figure = Figure(figsize=(WIDTH, 3.2), dpi=DPI, layout="constrained")
+    figure.suptitle(title, fontsize="medium")
+    variance, elbo = figure.subplots(1, 2)
+    for number, (key, name) in enumerate(ESTIMATOR_NAMES.items()):
+        for rows in known:
+            variance.loglog(*_columns(rows, "latent_dim", key), "o-", color=f"C{number}", markersize=3, linewidth=1)
+        for index, values in enumerate(trainings[key]):
+            means = [sum(values[i : i + WINDOW]) / WINDOW for i in range(0, len(values) - WINDOW + 1, WINDOW)]
+            places = [WINDOW * (i + 0.5) for i in range(len(means))]
+            elbo.plot(places, means, color=f"C{number}", linewidth=1, label=name if index == 0 else None)
+    variance.set_title("relative variance, linear Gaussian model", fontsize="small")
+    variance.set_xlabel("latent dimensions", fontsize="small")
+    elbo.set_title("elbo of a convolutional VAE, nats per image", fontsize="small")
+    elbo.set_xlabel("step", fontsize="small")
+    elbo.legend(fontsize="x-small", loc="lower right")
+    _finish(figure)
+    return figure
+
+
+def _against_weight(axes: Axes, rows: Sequence[Row], key: str, label: str) -> None:
+    """Each training a point, a line through the first of each weight."""
+    (points,) = axes.plot(*_columns(rows, "kl_weight", key), "o", markersize=4, label=label)
+    axes.plot(*_columns(_first_of_each(rows), "kl_weight", key), color=points.get_color(), linewidth=1)
+    weights = sorted({row["kl_weight"] for row in rows} - {0.0})
+    axes.set_xscale("symlog", linthresh=weights[0])
+    axes.set_xticks([0, *weights], [f"{weight:g}" for weight in (0, *weights)], rotation=90)
+    axes.set_xlabel("kl_weight", fontsize="small")
+
+
+def _first_of_each(rows: Sequence[Row]) -> list[Row]:
+    first: dict[float, Row] = {}
+    for row in rows:
+        first.setdefault(row["kl_weight"], row)
+    return [first[weight] for weight in sorted(first)]
+
+
+def _columns(rows: Sequence[Row], *keys: str) -> list[list[float]]:
+    return [[row[key] for row in rows] for key in keys]
+
+
+def _finish(figure: Figure) -> None:
+    for axes in figure.axes:
+        axes.tick_params(labelsize="x-small")
+        axes.grid(alpha=0.3)

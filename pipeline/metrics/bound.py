@@ -1,0 +1,153 @@
+"""How good is a trained VAE? Its bound and its reconstructions of each image, its latents of all of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+
+from pipeline.metrics.intervals import Estimate
+from pipeline.metrics.latents import mixture_latents, rate_parts
+from pipeline.params import Evaluate
+from pipeline.vae.distributions import DiagonalGaussian
+from pipeline.vae.images import batches, generator, to_float, to_uint8
+from pipeline.vae.networks import VAE
+from pipeline.vae.objective import (
+    active_units,
+    bits_per_dim,
+    distortion,
+    importance_weighted_elbo,
+    rate,
+    rate_per_dimension,
+)
+from pipeline.vae.sampling import decode, draw, midpoints, prior_latents
+
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Per-image results of a split, all float64 on the CPU."""
+
+    per_image: dict[str, Tensor]  # elbo, rate, distortion (nats), mse (0..1 squared), psnr (dB), ssim; each [N]
+    dimension_rates: Tensor  # mean rate of each latent dimension, nats, [latent_dim]
+    posteriors: DiagonalGaussian  # of the N images
+
+    @property
+    def dimension_variances(self) -> Tensor:
+        """Variance of the posterior mean of each latent dimension over the split, [latent_dim]."""
+        return self.posteriors.mean.var(0)
+
+
+@torch.no_grad()
+def evaluate_images(vae: VAE, images: Tensor, batch_size: int, seed: int) -> Evaluation:
+    """Each of the uint8 images [N, 3, 32, 32] once: one posterior draw for the bound, the posterior mean for the rest.
+
+    Image metrics compare 8-bit images: reconstructions are rounded first. The result does not depend on batch_size.
+    """
+    vae.eval()
+    rows: dict[str, list[Tensor]] = {}
+    noise = torch.randn(len(images), vae.architecture.latent_dim, generator=generator(seed, "evaluation noise"))
+    start = 0
+    for batch in batches(images, batch_size):
+        eps = noise[start : start + len(batch)].to(batch.device)
+        start += len(batch)
+        posterior = vae.encode(batch)
+        reconstruction = to_float(to_uint8(vae.decode(posterior.mean).mean))
+        results = {
+            "rate": rate(posterior, vae.prior),
+            "distortion": distortion(vae.decode(posterior.sample(eps)), batch),
+            "mse": (reconstruction - batch).square().flatten(1).mean(1),
+            "psnr": _psnr(reconstruction, batch),
+            "ssim": _ssim(reconstruction, batch),
+            "dimension_rates": rate_per_dimension(posterior, vae.prior),
+            "posterior_means": posterior.mean,
+            "posterior_log_stds": posterior.log_std,
+        }
+        for name, values in results.items():
+            rows.setdefault(name, []).append(values.cpu().double())
+    columns = {name: torch.cat(values) for name, values in rows.items()}
+    assert all(len(column) == len(images) for column in columns.values()), "every image counts once"
+    dimension_rates = columns.pop("dimension_rates")
+    posteriors = DiagonalGaussian(columns.pop("posterior_means"), columns.pop("posterior_log_stds"))
+    return Evaluation(
+        per_image={"elbo": -(columns["rate"] + columns["distortion"]), **columns},
+        dimension_rates=dimension_rates.mean(0),
+        posteriors=posteriors,
+    )
+
+
+@torch.no_grad()
+def tight_bound(vae: VAE, images: Tensor, num_importance_samples: int, batch_size: int, seed: int) -> Tensor:
+    """Importance-weighted elbo of uint8 images [N, 3, 32, 32], nats, float64 [N] on the CPU."""
+    vae.eval()
+    shape = (num_importance_samples, len(images), vae.architecture.latent_dim)
+    noise = torch.randn(shape, generator=generator(seed, "importance samples"))
+    bounds = [
+        importance_weighted_elbo(vae, batch, eps.to(batch.device)).cpu().double()
+        for batch, eps in zip(batches(images, batch_size), noise.split(batch_size, dim=1), strict=True)
+    ]
+    return torch.cat(bounds)
+
+
+def latent_metrics(evaluation: Evaluation, seed: int) -> Metrics:
+    """Active units, and the mean rate's two parts, nats per image: the information is at most the log of the images."""
+    means = evaluation.posteriors.mean
+    noise = torch.randn(means.shape, generator=generator(seed, "aggregate posterior"))
+    parts = rate_parts(evaluation.posteriors, evaluation.per_image["rate"].mean().item(), noise)
+    return {
+        "mutual_information": parts.mutual_information,
+        "aggregate_divergence": parts.aggregate_divergence,
+        "active_units": active_units(means),
+    }
+
+
+def image_sets(
+    vae: VAE, train_means: Tensor, test_means: Tensor, settings: Evaluate, seed: int
+) -> Iterator[tuple[str, Tensor]]:
+    """The four columns of Ghosh et al. 2020, table 1: name and uint8 images, as many as test_means [N, latent_dim].
+
+    Decoded are posterior means of test images once, and `settings.draws` times anew: the prior, a mixture fitted to
+    posterior means of training images, and the middles between two test images. Beside them "drawn": images not
+    expected but drawn from the likelihood at the prior's latents, where it is one of 8-bit images.
+    """
+    count, draws = len(test_means), settings.draws
+    yield "reconstructions", decode(vae, test_means)
+    rng = generator(seed, "images drawn")
+    for latents in prior_latents(vae, draws * count, seed).split(count):
+        yield "samples", decode(vae, latents)
+        if vae.architecture.likelihood == "gaussian":
+            yield "drawn", draw(vae, latents, rng)
+    fitted = train_means[: settings.mixture_images]
+    for latents in mixture_latents(fitted, settings.mixture_components, draws * count, seed).split(count):
+        yield "mixture", decode(vae, latents)
+    for number in range(draws):
+        yield "interpolations", decode(vae, midpoints(test_means, number, seed))
+
+
+def headline(elbo: Estimate, likelihood: str) -> tuple[str, Estimate]:
+    """What only one likelihood has, and its name.
+
+    gaussian: bits_per_dim. bernoulli: assignment_loss, binary cross-entropy + KL in nats per image, which the
+    assignment printed and which is -elbo by another name.
+    """
+    if likelihood == "gaussian":
+        return "bits_per_dim", elbo.through(bits_per_dim)
+    return "assignment_loss", elbo.through(lambda nats: -nats)
+
+
+def _psnr(images: Tensor, targets: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of each image, dB, [B]; 68 dB (a tenth of a level off) where images are equal."""
+    psnr = peak_signal_noise_ratio(images, targets, data_range=1.0, reduction="none", dim=(1, 2, 3))
+    return psnr.clamp_max(20 * math.log10(10 * 255))
+
+
+def _ssim(images: Tensor, targets: Tensor) -> Tensor:
+    """Structural similarity of each image, [B], 1 for equal ones (Wang et al. 2004)."""
+    ssim = structural_similarity_index_measure(images, targets, data_range=1.0, reduction="none")
+    assert isinstance(ssim, Tensor)
+    return ssim.reshape(-1)

@@ -1,0 +1,162 @@
+"""Which formats do the files have? Every one is written here, atomically, and read here."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+Row = Mapping[str, Any]
+
+IMAGES = Path("data/images.safetensors")
+REPORTS = Path("reports")
+METRICS, CURVES, FIGURES, RUNS = (REPORTS / name for name in ("metrics", "curves", "figures", "runs"))
+
+
+def main_checkout() -> Path:
+    """Root of the user's checkout, also where DVC runs a stage in a temporary copy of it (DVC_ROOT tells)."""
+    return Path(os.environ.get("DVC_ROOT") or Path(__file__).parents[2]).resolve()
+
+
+def weights_path(model: str) -> Path:
+    return Path("models", model, "weights.safetensors")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` that becomes `path` when the block ends well, and is removed when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial{path.suffix}")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def save_tensors(path: Path, arrays: Arrays, header: Mapping[str, Any]) -> None:
+    """A safetensors file; `header` is JSON under one metadata key, since several keys have no fixed order."""
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    with replacing(path) as partial:
+        save_file(contiguous, partial, metadata={"header": json.dumps(header, sort_keys=True)})
+
+
+def load_tensors(path: Path, names: Sequence[str] | None = None) -> tuple[Arrays, dict[str, Any]]:
+    """The arrays called `names`, or all, and the header; InputError for a damaged or foreign file.
+
+    Arrays are mapped: what is read of them is read from the file, and what is written to them stays out of it.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:  # with "numpy" it would read copies
+            metadata = file.metadata() or {}
+            if "header" not in metadata:
+                raise InputError(
+                    f"{path}: was written by another program; expected a file of this pipeline; run dvc repro"
+                )
+            if missing := set(names or ()) - set(file.keys()):
+                raise InputError(f"{path}: found no {sorted(missing)[0]}, expected a file of images; run dvc repro")
+            arrays = {name: file.get_tensor(name).numpy() for name in (file.keys() if names is None else names)}
+            return arrays, json.loads(metadata["header"])
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file, expected the output of an earlier stage; run dvc repro") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path}: truncated or no safetensors file ({error}); delete it and run dvc repro") from None
+
+
+def spool(parts: Iterable[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    """Arrays [n, ...] one after the other as one [N, ...] that lies on the disk of the outputs and need not fit memory.
+
+    Its file has no name and goes with it. Without any part it is [0].
+    """
+    IMAGES.parent.mkdir(parents=True, exist_ok=True)
+    count, part = 0, np.empty(0)
+    with tempfile.TemporaryFile(dir=IMAGES.parent) as file:
+        for part in parts:
+            file.write(np.ascontiguousarray(part).data)
+            count += len(part)
+        file.flush()
+        return np.memmap(file, part.dtype, "c", shape=(count, *part.shape[1:])) if count else part[:0]
+
+
+def save_json(path: Path, content: object) -> None:
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def load_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file, expected the output of an earlier stage; run dvc repro") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: is not readable JSON ({error}); delete it and run dvc repro") from None
+
+
+def save_table(path: Path, rows: Sequence[Row]) -> None:
+    """A CSV file with a header; floats are written with every digit that tells them apart."""
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def load_table(path: Path) -> dict[str, list[float]]:
+    """The columns of a CSV file written by `save_table`, as numbers."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        return {name: [float(row[name]) for row in rows] for name in rows[0]}
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file, expected the output of an earlier stage; run dvc repro") from None
+    except (OSError, ValueError, IndexError, TypeError, csv.Error) as error:
+        raise InputError(f"{path}: is not a table of numbers ({error}); delete it and run dvc repro") from None
+
+
+def save_figure(path: Path, figure: Figure, text: Mapping[str, str]) -> None:
+    """A PNG with `text` as its text chunks; without date and software version, so equal figures are equal bytes."""
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png", metadata={"Software": None, **text})
+
+
+def load_figure_text(path: Path) -> dict[str, str]:
+    """The text chunks of a PNG."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return {str(key): str(value) for key, value in image.info.items() if isinstance(value, str)}
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file, expected a figure that render made") from None
+    except (OSError, UnidentifiedImageError) as error:
+        raise InputError(f"{path}: is no PNG image ({error})") from None
+
+
+def md5(path: Path) -> str:
+    """The hash by which DVC names a file, hexadecimal."""
+    return _digest(path, "md5")
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file's content, hexadecimal."""
+    return _digest(path, "sha256")
+
+
+def _digest(path: Path, algorithm: str) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()

@@ -1,0 +1,133 @@
+"""How is a trained network kept? Its weights, with what rebuilds it and what made it in the header."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError  # noqa: TID251 (what torch.load raises when it refuses to unpickle)
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline import storage
+from pipeline.errors import InputError
+from pipeline.params import Model
+from pipeline.vae.networks import VAE, Architecture, build_vae
+
+YARDSTICK = storage.weights_path("yardstick")  # in git: every distance depends on it
+INCEPTION_SHA256 = "6726825d"  # begins that of weights-inception-2015-12-05-6726825d.pth, of torch-fidelity's releases
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network as `train` left it; `parameters` are those that it was trained with, by dotted key."""
+
+    model: Model
+    vae: VAE
+    data_name: str
+    data_md5: str
+    parameters: dict[str, Any]
+    md5: str  # of the weights file
+
+    @property
+    def title(self) -> str:
+        """What a figure's title says of it: model and kl_weight."""
+        return f"{self.model}, kl_weight {self.parameters['kl_weight']:g}"
+
+
+def save_trained(vae: VAE, data_name: str, data_md5: str, parameters: Mapping[str, Any]) -> None:
+    """Write models/<model>/weights.safetensors."""
+    header = {
+        "architecture": vae.architecture.as_dict(),
+        "data": {"name": data_name, "md5": data_md5},
+        "parameters": parameters,
+    }
+    arrays = {name: value.cpu().numpy() for name, value in vae.state_dict().items()}
+    storage.save_tensors(storage.weights_path(vae.architecture.model), arrays, header)
+
+
+def load_trained(model: Model, device: torch.device) -> Trained:
+    """Read models/<model>/weights.safetensors; InputError names what does not fit."""
+    path = storage.weights_path(model)
+    trained = load_weights(path, device)
+    if trained.model != model:
+        raise InputError(f"{path}: found the weights of {trained.model}, expected those of {model}")
+    return trained
+
+
+def load_weights(path: Path, device: torch.device) -> Trained:
+    """Read a weights file; InputError names a key or shape that does not fit."""
+    arrays, header = storage.load_tensors(path)
+    try:
+        sizes = tuple(header["architecture"].pop("sizes"))
+        architecture = Architecture(**header["architecture"], sizes=sizes)
+        data, parameters = header["data"], header["parameters"]
+        vae = build_vae(architecture, seed=0)
+        name, md5 = data["name"], data["md5"]
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise InputError(f"{path}: its header describes no network ({error!r}); delete it and run dvc repro") from None
+    expected = vae.state_dict()
+    for key in sorted(expected.keys() | arrays.keys()):
+        found = tuple(arrays[key].shape) if key in arrays else None
+        wanted = tuple(expected[key].shape) if key in expected else None
+        if found != wanted:
+            raise InputError(f"{path}: {key}: found shape {found}, expected {wanted}; delete it and run dvc repro")
+    vae.load_state_dict({key: torch.from_numpy(array) for key, array in arrays.items()})
+    return Trained(architecture.model, vae.to(device).eval(), name, md5, parameters, storage.md5(path))
+
+
+def save_yardstick(classifier: nn.Module, classes: list[str], data: Mapping[str, Any]) -> None:
+    """Write a classifier's weights, rounded to float16; what counts batches is left out."""
+    arrays = {
+        name: value.half().cpu().numpy() for name, value in classifier.state_dict().items() if value.is_floating_point()
+    }
+    storage.save_tensors(YARDSTICK, arrays, {"classes": classes, "data": data})
+
+
+def load_yardstick() -> tuple[dict[str, Tensor], list[str]]:
+    """The float32 weights by name of the classifier that `make yardstick` trained, and its class names."""
+    arrays, header = storage.load_tensors(YARDSTICK)
+    return {name: torch.from_numpy(array).float() for name, array in arrays.items()}, header["classes"]
+
+
+class Inception(nn.Module):
+    """The FID network of torch-fidelity: uint8 images [B, 3, H, W] to features [B, 2048]."""
+
+    def __init__(self, path: Path) -> None:
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+        super().__init__()
+        self.network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(path))
+
+    @torch.no_grad()
+    def features(self, images: Tensor, device: torch.device, batch_size: int = 50) -> Tensor:
+        """Features of uint8 images [N, 3, 32, 32], float32 [N, 2048] on the CPU."""
+        network = self.network.to(device)
+        return torch.cat([network(batch.to(device))[0].cpu() for batch in images.split(batch_size)])
+
+
+def load_inception(path: str | None) -> Inception | None:
+    """The standard FID network from its file, relative to the main checkout; None without a path.
+
+    torch-fidelity unpickles the file, so its hash is checked first, and that it holds tensors alone.
+    """
+    if path is None:
+        return None
+    file = storage.main_checkout() / path
+    try:
+        found = hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"evaluate.inception_weights: {file}: cannot be read ({error.strerror})") from None
+    if not found.startswith(INCEPTION_SHA256):
+        raise InputError(
+            f"evaluate.inception_weights: {file}: found a file whose sha256 begins with {found[:8]}, expected "
+            f"{INCEPTION_SHA256}, weights-inception-2015-12-05-{INCEPTION_SHA256}.pth of torch-fidelity's releases"
+        )
+    try:
+        torch.load(file, weights_only=True)
+    except UnpicklingError:
+        raise InputError(f"evaluate.inception_weights: {file}: holds more than tensors, expected weights") from None
+    return Inception(file)

@@ -1,0 +1,1 @@
+"""The second pipeline: the assignment's claims and questions, as cells with parameters of their own."""

@@ -1,0 +1,148 @@
+"""What does the assignment's own recipe reach on the same images? Its networks and loop, measured like ours.
+
+Adam at a constant 1e-3, batches of 128, ReLU, sigmoid then binary cross-entropy plus KL, no validation split, no flips:
+10 epochs fully connected, 5 convolutional.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from pipeline import storage
+from pipeline.metrics.distances import measure_distances
+from pipeline.metrics.features import features_of, restore_classifier
+from pipeline.params import Model, load_params
+from pipeline.storage.weights import YARDSTICK, load_yardstick
+from pipeline.tracking import sync
+from pipeline.tracking.records import Record
+from pipeline.vae.device import prepare
+from pipeline.vae.images import batches, generator, to_uint8
+
+LATENT_DIM = 128
+EPOCHS = {"fc": 10, "conv": 5}
+BATCH_SIZE, LEARNING_RATE = 128, 1e-3
+
+Output = tuple[Tensor, Tensor, Tensor]  # reconstructions [B, 3, 32, 32], posterior means and log variances [B, 128]
+
+
+class AssignmentVAE(nn.Module):
+    """The assignment's VAE, "fc" or "conv"."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__()
+        if model == "fc":
+            self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(3072, 768), nn.ReLU())
+            self.decoder = nn.Sequential(
+                *(nn.Linear(LATENT_DIM, 768), nn.ReLU(), nn.Linear(768, 3072), nn.Sigmoid()),
+                nn.Unflatten(1, (3, 32, 32)),
+            )
+        else:
+            self.encoder = nn.Sequential(
+                *(nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.ReLU()),
+                *(nn.Conv2d(64, 128, 3, 2, 1), nn.ReLU(), nn.Flatten()),
+            )
+            self.decoder = nn.Sequential(
+                *(nn.Linear(LATENT_DIM, 128 * 4 * 4), nn.ReLU(), nn.Unflatten(1, (128, 4, 4))),
+                *(nn.ConvTranspose2d(128, 64, 3, 2, 1, 1), nn.ReLU()),
+                *(nn.ConvTranspose2d(64, 32, 3, 2, 1, 1), nn.ReLU()),
+                *(nn.ConvTranspose2d(32, 3, 3, 2, 1, 1), nn.Sigmoid()),
+            )
+        width = 768 if model == "fc" else 128 * 4 * 4
+        self.mean, self.log_var = nn.Linear(width, LATENT_DIM), nn.Linear(width, LATENT_DIM)
+
+    def forward(self, images: Tensor, noise: Tensor) -> Output:
+        """`noise` [B, 128] is from N(0, I)."""
+        hidden = self.encoder(images)
+        mean, log_var = self.mean(hidden), self.log_var(hidden)
+        latents = mean + noise * torch.exp(0.5 * log_var)
+        return self.decoder(latents), mean, log_var
+
+
+def assignment_loss(output: Output, images: Tensor) -> Tensor:
+    """Binary cross-entropy + KL of each image, nats, [B]."""
+    reconstructions, mean, log_var = output
+    cross_entropy = F.binary_cross_entropy(reconstructions, images, reduction="none").flatten(1).sum(1)
+    return cross_entropy - 0.5 * (1 + log_var - mean.pow(2) - log_var.exp()).sum(1)
+
+
+def train_assignment(
+    model: str, images: Tensor, epochs: int, seed: int, on_epoch: Callable[[int], object] = lambda epoch: None
+) -> AssignmentVAE:
+    """A network trained on uint8 images [N, 3, 32, 32]."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = AssignmentVAE(model).to(images.device)
+    optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
+    shuffle, noise = generator(seed, "shuffle"), generator(seed, "training noise")
+    for epoch in range(1, epochs + 1):
+        for batch in batches(images, BATCH_SIZE, shuffle):
+            eps = torch.randn(len(batch), LATENT_DIM, generator=noise).to(batch.device)
+            optimizer.zero_grad()
+            assignment_loss(network(batch, eps), batch).sum().backward()
+            optimizer.step()
+        on_epoch(epoch)
+    return network.eval()
+
+
+@torch.no_grad()
+def assignment_losses(network: AssignmentVAE, images: Tensor, seed: int) -> Tensor:
+    """assignment_loss of each uint8 image [N, 3, 32, 32], one posterior draw each, nats, float64 [N]."""
+    noise = torch.randn(len(images), LATENT_DIM, generator=generator(seed, "evaluation noise")).split(500)
+    losses = [
+        assignment_loss(network(batch, eps.to(batch.device)), batch).cpu().double()
+        for batch, eps in zip(batches(images, 500), noise, strict=True)
+    ]
+    return torch.cat(losses)
+
+
+@torch.no_grad()
+def decode_assignment(network: AssignmentVAE, latents: Tensor) -> Tensor:
+    """Images of latents [N, 128], uint8 [N, 3, 32, 32] on the CPU."""
+    device = network.mean.weight.device
+    return torch.cat([to_uint8(network.decoder(part.to(device))).cpu() for part in latents.split(500)])
+
+
+SPLITS = ("train_images", "validation_images", "test_images")
+
+
+def main(model: Model) -> None:
+    params = load_params()
+    device = prepare(params.run.threads)
+    yardstick = restore_classifier(*load_yardstick(), device)
+    arrays, data = storage.load_tensors(storage.IMAGES, SPLITS)
+    train, validation, test = (torch.from_numpy(array).to(device) for array in arrays.values())
+    parameters = {
+        "recipe": "assignment", "kl_weight": 1.0, "likelihood": "bernoulli", "latent_dim": LATENT_DIM,
+        "seed": params.seed, "train.epochs": EPOCHS[model], "train.batch_size": BATCH_SIZE,
+        "train.learning_rate": LEARNING_RATE,
+    }  # fmt: skip
+    data_md5 = storage.md5(storage.IMAGES)
+    record = Record(f"train@{model}", parameters, data["name"], data_md5, trained_with=parameters)
+
+    images = torch.cat([train, validation])  # the assignment held none out
+    with tqdm(total=EPOCHS[model], desc=f"assignment {model}", unit=" epochs", disable=None) as bar:
+        network = train_assignment(model, images, EPOCHS[model], params.seed, lambda _: bar.update())
+    weights = storage.weights_path("assignment").with_name(f"{model}.safetensors")
+    arrays = {name: value.cpu().numpy() for name, value in network.state_dict().items()}
+    storage.save_tensors(weights, arrays, {"data": {"name": data["name"], "md5": data_md5}})
+    weights_md5: dict[str, str] = {model: storage.md5(weights)}
+    record.weights_md5 = weights_md5
+    record.save([storage.IMAGES], [weights])
+
+    settings = params.evaluate
+    used = {"seed": params.seed, "evaluate.pairwise_images": settings.pairwise_images}
+    record = Record(f"evaluate@{model}", used, data["name"], data_md5, weights_md5=weights_md5, trained_with=parameters)
+    noise = torch.randn(len(test), LATENT_DIM, generator=generator(params.seed, "prior samples"))
+    features = features_of(yardstick, decode_assignment(network, noise))
+    found = measure_distances(features, features_of(yardstick, test), settings.pairwise_images)
+    loss = assignment_losses(network, test, params.seed).mean().item()
+    metrics = storage.METRICS / f"{model}.json"
+    storage.save_json(metrics, {"assignment_loss": loss} | {f"samples_{name}": value for name, value in found.items()})
+    record.metrics = {f"test/{name}": value for name, value in storage.load_json(metrics).items()}
+    record.save([storage.IMAGES, YARDSTICK, weights], [metrics])
+    sync.update_store()

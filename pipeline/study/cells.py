@@ -1,0 +1,72 @@
+"""How does a study run the stages with other parameters? Each cell is a workspace of its own, below study/cells/."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+import yaml
+
+from pipeline import storage
+from pipeline.errors import InputError
+from pipeline.params import MODELS, PARAMS_FILE, Model, changed, load_params, load_yaml
+from pipeline.tracking.records import CELL_VARIABLE, CELLS
+
+STUDY_PARAMS = CELLS.with_name(PARAMS_FILE.name)
+# What cells have in common: links to the checkout's own.
+SHARED = (storage.IMAGES.parent, storage.weights_path("yardstick").parent)
+STAGES: Mapping[str, str] = {  # of a cell, with their modules
+    "train": "train",
+    "evaluate": "evaluate",
+    "survey": "study.survey",
+    "assignment": "study.assignment",
+    "autoencoder": "study.autoencoder",
+    "theory": "study.theory",
+    "gradients": "study.gradients",
+}
+
+GROUPS = ("cells", "assignments", "sweep", "autoencoders", "gradients")  # of cells, in STUDY_PARAMS
+
+
+def main(cell: str, stage: str) -> None:
+    if stage not in STAGES:
+        raise InputError(f"study: found stage {stage}, expected one of {', '.join(STAGES)}")
+    model = enter(cell)
+    load_params()  # a mistake is told before the stage's imports
+    import_module(f"pipeline.{STAGES[stage]}").main(model)
+
+
+def enter(name: str) -> Model:
+    """Make the folder of a cell the working directory, with its params.yaml and links to data; return its model."""
+    model, changes = cell_of(name)
+    content = changed(load_yaml(PARAMS_FILE), changes)
+    folder = CELLS / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with storage.replacing(folder / PARAMS_FILE) as partial:
+        partial.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    for shared in SHARED:
+        link = folder / shared
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.is_symlink():
+            link.symlink_to(os.path.relpath(shared, link.parent), target_is_directory=True)
+    os.environ[CELL_VARIABLE] = name
+    os.chdir(folder)
+    return model
+
+
+def cell_of(name: str) -> tuple[Model, dict[str, Any]]:
+    """The model of a cell and the parameters, by dotted key, that differ from params.yaml."""
+    content = load_yaml(STUDY_PARAMS)
+    groups = {group: content.get(group, {}) for group in GROUPS}
+    cells = {cell: group for group, members in groups.items() for cell in members}
+    if name not in cells:
+        raise InputError(f"{STUDY_PARAMS}: found no cell {name}, expected one of {', '.join(cells)}")
+    cell = groups[cells[name]][name]
+    model = cell.get("model")
+    if model not in MODELS:
+        where = f"{STUDY_PARAMS}: {cells[name]}.{name}.model"
+        raise InputError(f"{where}: found {model!r}, expected one of {', '.join(MODELS)}")
+    common = {} if cells[name] == "assignments" else content.get("common", {})
+    return model, common | cell.get("set", {})

@@ -1,0 +1,204 @@
+"""How do gradients get through a random draw? Estimators of them, in a known model and in trainings of a VAE."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from pipeline import storage
+from pipeline.params import Gradients, Model, Params, Train, load_params, used_parameters
+from pipeline.tracking.records import Record
+from pipeline.vae.device import place, prepare
+from pipeline.vae.distributions import LOG_2_PI, DiagonalGaussian
+from pipeline.vae.images import batches, generator, to_float
+from pipeline.vae.networks import VAE
+from pipeline.vae.objective import Terms, rate
+from pipeline.vae.plain import plain_vae
+from pipeline.vae.training import learning_rate, validate, warm_up
+
+Estimator = Literal["reparameterized", "score_function", "leave_one_out"]
+ESTIMATORS: tuple[Estimator, ...] = get_args(Estimator)
+
+
+def expected_log_likelihood(
+    estimator: Estimator, posterior: DiagonalGaussian, log_likelihood: Callable[[Tensor], Tensor], noise: Tensor
+) -> Tensor:
+    """E_q[log p(x|z)] of each image, nats, [B], estimated by K draws with noise [K, B, latent_dim] from N(0, I).
+
+    The value is the same under every estimator. Its gradient with respect to the posterior is the estimator's, each
+    unbiased: reparameterized goes through z = mean + std * noise (Kingma & Welling 2014); score_function is
+    log p(x|z) grad log q(z) (Williams 1992), leave_one_out the same less the mean of the other draws as a baseline,
+    which needs K >= 2 (Mnih & Rezende 2016).
+    """
+    draws = [posterior.sample(eps) for eps in noise]
+    if estimator == "reparameterized":
+        return torch.stack([log_likelihood(latents) for latents in draws]).mean(0)
+    fixed = [latents.detach() for latents in draws]
+    values = torch.stack([log_likelihood(latents) for latents in fixed])  # [K, B]
+    gains = values.detach()
+    if estimator == "leave_one_out":
+        gains = gains - (gains.sum(0) - gains) / (len(gains) - 1)
+    score = gains * torch.stack([log_density(posterior, latents) for latents in fixed])
+    return (values + score - score.detach()).mean(0)
+
+
+def log_density(posterior: DiagonalGaussian, latents: Tensor) -> Tensor:
+    """Log q(z) of latents [B, latent_dim], nats, [B]."""
+    noise = (latents - posterior.mean) * (-posterior.log_std).exp()
+    return -(0.5 * (noise**2 + LOG_2_PI) + posterior.log_std).sum(1)
+
+
+@dataclass(frozen=True)
+class LinearGaussian:
+    """p(x|z) = N(weight z, I), `weight` [pixels, latent_dim], and one image [pixels]."""
+
+    weight: Tensor
+    image: Tensor
+
+    def log_likelihood(self, latents: Tensor) -> Tensor:
+        """Log p(x|z) of latents [B, latent_dim], nats, [B]."""
+        return -0.5 * ((self.image - latents @ self.weight.T) ** 2 + LOG_2_PI).sum(1)
+
+    def gradient(self, mean: Tensor, log_std: Tensor) -> Tensor:
+        """Of E_q[log p(x|z)] with respect to (mean, log_std), both [latent_dim], exactly: [2 latent_dim]."""
+        of_mean = self.weight.T @ (self.image - self.weight @ mean)
+        of_log_std = -((2 * log_std).exp()) * (self.weight**2).sum(0)
+        return torch.cat([of_mean, of_log_std])
+
+
+def linear_gaussian(pixels: int, latent_dim: int, rng: torch.Generator) -> LinearGaussian:
+    """Columns of `weight` about as long as 1, and an image that the model itself makes."""
+    weight = torch.randn(pixels, latent_dim, generator=rng).double() / pixels**0.5
+    image = weight @ torch.randn(latent_dim, generator=rng).double() + torch.randn(pixels, generator=rng).double()
+    return LinearGaussian(weight, image)
+
+
+def gradient_estimates(
+    estimator: Estimator, model: LinearGaussian, mean: Tensor, log_std: Tensor, noise: Tensor
+) -> Tensor:
+    """Independent estimates of `model.gradient`, [B, 2 latent_dim], from noise [K, B, latent_dim]."""
+    means, log_stds = (value.expand(noise.shape[1:]).clone().requires_grad_() for value in (mean, log_std))
+    posterior = DiagonalGaussian(means, log_stds)
+    total = expected_log_likelihood(estimator, posterior, model.log_likelihood, noise).sum()
+    return torch.cat(torch.autograd.grad(total, (means, log_stds)), dim=1)
+
+
+def relative_variance(estimates: Tensor, gradient: Tensor) -> float:
+    """Mean squared error of estimates [B, D] over the squared length of what they estimate, [D] or [B, D]."""
+    errors = ((estimates - gradient) ** 2).sum()
+    return float(errors / (gradient**2).expand_as(estimates).sum())
+
+
+def posterior_gradients(estimator: Estimator, vae: VAE, images: Tensor, noise: Tensor) -> Tensor:
+    """Gradients of E_q[log p(x|z)] with respect to each image's (mean, log_std), [B, 2 latent_dim].
+
+    Of images [B, 3, 32, 32] in 0..1, from noise [K, B, latent_dim].
+    """
+    encoded = vae.encode(images)
+    mean, log_std = (value.detach().requires_grad_() for value in (encoded.mean, encoded.log_std))
+
+    posterior = DiagonalGaussian(mean, log_std)
+    total = expected_log_likelihood(estimator, posterior, _likelihood_of(images, vae), noise).sum()
+    return torch.cat(torch.autograd.grad(total, (mean, log_std)), dim=1)
+
+
+def train_with(
+    estimator: Estimator, vae: VAE, images: Tensor, settings: Train, kl_weight: float, draws: int, seed: int
+) -> list[float]:
+    """Train `vae` in place on uint8 images [N, 3, 32, 32]; elbo of each step taken, nats per image.
+
+    As fitting.Training does it, but for the estimator and the number of draws; the decoder's gradients are the same.
+    It ends before a step that is not finite.
+    """
+    optimizer = torch.optim.AdamW(
+        vae.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+    )
+    shuffle, rng = generator(seed, "shuffle"), generator(seed, "training noise")
+    steps_per_epoch = math.ceil(len(images) / settings.batch_size)
+    elbos: list[float] = []
+    vae.train()
+    for _ in range(settings.epochs):
+        for batch in batches(images, settings.batch_size, shuffle, settings.horizontal_flips, vae.device):
+            progress = len(elbos) / steps_per_epoch  # in epochs
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(settings, progress)
+            noise = torch.randn(draws, len(batch), vae.architecture.latent_dim, generator=rng).to(vae.device)
+            posterior = vae.encode(batch)
+            log_likelihood = expected_log_likelihood(estimator, posterior, _likelihood_of(batch, vae), noise)
+            terms = Terms(rate(posterior, vae.prior), -log_likelihood)
+            terms.loss(kl_weight * warm_up(progress, settings.kl_warmup_epochs)).backward()
+            norm = torch.nn.utils.clip_grad_norm_(vae.parameters(), settings.max_grad_norm)
+            if not torch.isfinite(norm + terms.elbo.detach().mean()):
+                return elbos
+            optimizer.step()
+            optimizer.zero_grad()
+            elbos.append(terms.elbo.detach().mean().item())
+    return elbos
+
+
+def _likelihood_of(images: Tensor, vae: VAE) -> Callable[[Tensor], Tensor]:
+    """Log p(x|z) of images [B, 3, 32, 32] as a function of latents [B, latent_dim]."""
+    return lambda latents: vae.decode(latents).log_prob(images)
+
+
+def main(model: Model) -> None:
+    params = load_params()
+    device = prepare(params.run.threads)
+    arrays, data = storage.load_tensors(storage.IMAGES, ("train_images", "validation_images"))
+    train, validation = (place(torch.from_numpy(array), device) for array in arrays.values())
+    used = used_parameters(params, "gradients", model)
+    record = Record(f"gradients@{model}", used, data["name"], storage.md5(storage.IMAGES))
+
+    metrics = storage.METRICS / f"{model}_gradients.json"
+    known = in_a_known_model(params.gradients, params.seed)
+    trainings = {estimator: trained(estimator, params, model, train, validation, device) for estimator in ESTIMATORS}
+    storage.save_json(metrics, {"known_model": known, "vae": trainings})
+    record.save([storage.IMAGES], [metrics])
+
+
+def in_a_known_model(settings: Gradients, seed: int) -> list[dict[str, float]]:
+    """Relative variance of each estimator in a linear Gaussian model, by latent size."""
+    rows = []
+    for latent_dim in (2**power for power in range(int(math.log2(settings.largest_latent_dim)) + 1)):
+        rng = generator(seed, f"linear Gaussian model of {latent_dim}")
+        model = linear_gaussian(settings.pixels, latent_dim, rng)
+        mean, log_std = torch.zeros(2, latent_dim, dtype=torch.float64)
+        noise = torch.randn(settings.draws, settings.estimates, latent_dim, generator=rng).double()
+        exact = model.gradient(mean, log_std)
+        found = {name: gradient_estimates(name, model, mean, log_std, noise) for name in ESTIMATORS}
+        variances = {name: relative_variance(estimates, exact) for name, estimates in found.items()}
+        rows.append({"latent_dim": latent_dim} | variances)
+    return rows
+
+
+def trained(
+    estimator: Estimator, params: Params, model: Model, train: Tensor, validation: Tensor, device: torch.device
+) -> dict[str, Any]:
+    """A training with an estimator: elbo of its steps, relative variance before and after, validation at its end."""
+    vae = plain_vae(params, model).to(device)
+    images = to_float(validation[: params.gradients.variance_images].to(device))
+    before = variance_in(vae, estimator, images, params.gradients, params.seed)
+    elbos = train_with(estimator, vae, train, params.train, params.kl_weight, params.gradients.draws, params.seed)
+    after = variance_in(vae, estimator, images, params.gradients, params.seed)
+    held_out = validate(vae, validation, params.train.batch_size, generator(params.seed, "validation noise"))
+    return {"variance_before": before, "variance_after": after, "elbo": elbos} | held_out
+
+
+def variance_in(vae: VAE, estimator: Estimator, images: Tensor, settings: Gradients, seed: int) -> float:
+    """Relative variance of a VAE's gradients; the mean over many reparameterized draws stands for the exact ones."""
+    rng = generator(seed, "gradient noise")
+    shape = (settings.draws, len(images), vae.architecture.latent_dim)
+    vae.eval()
+
+    def estimates(name: Estimator, count: int) -> list[Tensor]:
+        noises = (torch.randn(shape, generator=rng).to(vae.device) for _ in range(count))
+        return [posterior_gradients(name, vae, images, noise) for noise in noises]
+
+    exact = torch.stack(estimates("reparameterized", settings.reference_estimates)).mean(0)
+    found = estimates(estimator, settings.variance_estimates)
+    return sum(relative_variance(estimate, exact) for estimate in found) / len(found)

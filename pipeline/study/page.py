@@ -1,0 +1,196 @@
+"""What did the project find, on one page? reports/index.html: tables, figures and curves, all in one file."""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from markupsafe import Markup, escape
+from matplotlib.ticker import LogLocator, MaxNLocator
+
+from pipeline import storage
+from pipeline.params import MODELS
+from pipeline.study.markdown import distances_table, results_table
+from pipeline.tracking.records import Record, load_records, record_folders
+
+PAGE, WORDS = storage.REPORTS / "index.html", storage.REPORTS / "README.md"
+THEORY = storage.REPORTS / "theory.json"
+NAMES = {"fc": "fully connected", "conv": "convolutional"}
+ASSIGNMENT = {  # its four figures, and what they show
+    "fc_samples": "Pictures decoded from draws of the prior, fully connected",
+    "conv_samples": "Pictures decoded from draws of the prior, convolutional",
+    "interpolation": "Pictures on lines between two latents, both models",
+    "latent_space": "Pictures along walks through latent space, both models",
+}
+HEADING = re.compile(r"<h([23])>(.*)</h\1>")
+IMAGE = re.compile(r'<img src="(?P<source>[^"]+)" alt="(?P<alt>[^"]*)" ?/?>')
+
+
+def main() -> None:
+    with storage.replacing(PAGE) as partial:
+        partial.write_text(render_page(Path()), encoding="utf-8")
+    theory = storage.load_json(THEORY)
+    shown = [storage.FIGURES / f"{name}.png" for name in ASSIGNMENT]
+    shown += [storage.REPORTS / source for source in re.findall(r"\]\((figures/\S+\.png)\)", WORDS.read_text("utf-8"))]
+    tables = [storage.CURVES / f"{model}{name}.csv" for model in MODELS for name in ("", "_dimensions")]
+    metrics = [storage.METRICS / f"{name}.json" for name in (*MODELS, "yardstick")]
+    record = Record("page", {}, theory["data"]["name"], theory["data"]["md5"])
+    record.save([WORDS, THEORY, *shown, *tables, *metrics], [PAGE])
+
+
+def render_page(root: Path) -> str:
+    """The page of the reports below `root`."""
+    weights = kl_weights(root)
+    words = (root / WORDS).read_text(encoding="utf-8").partition("\n")[2]  # less its title
+    images = [figure(root, storage.FIGURES / f"{name}.png", alt, weights) for name, alt in ASSIGNMENT.items()]
+    return TEMPLATES.get_template("page.html.j2").render(
+        data=storage.load_json(root / THEORY)["data"]["name"],
+        results=html(results_table(root)),
+        distances=html(distances_table(root)),
+        images=images,
+        charts=curves(root),
+        words=with_figures(html(words), root, weights),
+    )
+
+
+def html(markdown: str) -> Markup:
+    """Markdown of the reports, tables included, as HTML; headings can be linked to, as on GitHub."""
+    text = MarkdownIt("commonmark").enable("table").render(markdown)
+    return Markup(HEADING.sub(lambda match: f'<h{match[1]} id="{slug(match[2])}">{match[2]}</h{match[1]}>', text))
+
+
+def slug(heading: str) -> str:
+    """What GitHub calls a heading in links.
+
+    >>> slug("1. A=0 is darker.")
+    '1-a0-is-darker'
+    """
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def with_figures(text: str, root: Path, weights: Mapping[str, float]) -> Markup:
+    """HTML with each image in it, by its path below reports/, made part of it."""
+
+    def replaced(match: re.Match[str]) -> str:
+        return figure(root, storage.REPORTS / match["source"], match["alt"], weights)
+
+    return Markup(IMAGE.sub(replaced, text))
+
+
+def figure(root: Path, path: Path, alt: str, weights: Mapping[str, float]) -> Markup:
+    """An image and under it, in one line, what it was made from."""
+    data = base64.b64encode((root / path).read_bytes()).decode()
+    text = storage.load_figure_text(root / path)
+    shown = [
+        f"{key.removesuffix('.weights.md5')}, kl_weight {weights[md5]:g}, weights.md5 {md5[:8]}"
+        for key, md5 in text.items()
+        if key.endswith(".weights.md5")
+    ]
+    made_from = "; ".join([*shown, f"data.md5 {text['data.md5'][:8]}"])
+    return Markup(
+        f'<figure><img src="data:image/png;base64,{data}" alt="{escape(alt)}">'
+        f"<figcaption>{escape(made_from)}; <code>python -m pipeline trace {path}</code></figcaption></figure>"
+    )
+
+
+def kl_weights(root: Path) -> dict[str, float]:
+    """The kl_weight of every training on record, by the md5 of its weights."""
+    return {
+        md5: record.trained_with["kl_weight"]
+        for folder in record_folders(root)
+        for record in load_records(folder)
+        if record.stage.startswith("train@")
+        for md5 in record.weights_md5.values()
+    }
+
+
+def curves(root: Path) -> dict[str, Markup]:
+    """Charts by their titles."""
+    tables = {model: storage.load_table(root / storage.CURVES / f"{model}.csv") for model in MODELS}
+    ranks = {model: storage.load_table(root / storage.CURVES / f"{model}_dimensions.csv") for model in MODELS}
+    sweep = storage.load_json(root / THEORY)["sweep"]
+    found = {}
+    for key in ("elbo", "rate"):
+        title = f"{key} on validation pictures, nats per image"
+        series = {
+            NAMES[model]: [
+                Point(epoch, value, f"{NAMES[model]}, epoch {epoch:g}: {value:.1f}")
+                for epoch, value in zip(table["epoch"], table[f"validation/{key}"], strict=True)
+                if epoch > 1 or len(table["epoch"]) == 1  # the first is far off
+            ]
+            for model, table in tables.items()
+        }
+        found[title] = chart(title, "epoch", series)
+    title = "rate of each latent dimension, nats per image"
+    series = {
+        NAMES[model]: [
+            Point(rank, value, f"{NAMES[model]}, dimension ranked {rank:g}: {value:.2f}")
+            for rank, value in zip(table["rank"], table["rate"], strict=True)
+        ]
+        for model, table in ranks.items()
+    }
+    found[title] = chart(title, "latent dimensions, ranked by rate", series, radius=2)
+    title = "distortion over rate by kl_weight, nats per image"
+    points = [
+        Point(rate, distortion, f"kl_weight {row['kl_weight']:g}: rate {rate:.1f}, distortion {distortion:.0f}")
+        for row in sweep
+        for rate, distortion in [(row["rate"]["value"], row["distortion"]["value"])]
+    ]
+    found[title] = chart(title, "rate", {NAMES["conv"]: points}, logarithmic=True)
+    return found
+
+
+TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"), undefined=StrictUndefined, autoescape=True
+)
+WIDTH, HEIGHT = 640, 320
+LEFT, RIGHT, TOP, BOTTOM = 76, 16, 12, 44  # around the area of the curves
+
+
+@dataclass(frozen=True)
+class Point:
+    x: float
+    y: float
+    label: str  # what it tells
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Where values lie: `low` at `start`, `high` at `end`, both in SVG units."""
+
+    label: str
+    low: float
+    high: float
+    start: float
+    end: float
+    logarithmic: bool = False
+
+    def place(self, value: float) -> float:
+        low, high, at = (
+            (math.log(v) for v in (self.low, self.high, value)) if self.logarithmic else (self.low, self.high, value)
+        )
+        return round(self.start + (self.end - self.start) * (at - low) / ((high - low) or 1), 1)
+
+    def ticks(self) -> list[tuple[float, str]]:
+        locator = LogLocator() if self.logarithmic else MaxNLocator(6)
+        return [
+            (self.place(v), f"{v:g}") for v in locator.tick_values(self.low, self.high) if self.low <= v <= self.high
+        ]
+
+
+def chart(
+    title: str, x_label: str, series: Mapping[str, Sequence[Point]], logarithmic: bool = False, radius: float = 4
+) -> Markup:
+    """Curves of named points; `logarithmic` is the axis of x."""
+    points = [point for curve in series.values() for point in curve]
+    margin = 0.05 * (max(p.y for p in points) - min(p.y for p in points))
+    x = Axis(x_label, min(p.x for p in points), max(p.x for p in points), LEFT, WIDTH - RIGHT, logarithmic)
+    y = Axis("", min(p.y for p in points) - margin, max(p.y for p in points) + margin, HEIGHT - BOTTOM, TOP)
+    template = TEMPLATES.get_template("chart.svg.j2")
+    return Markup(template.render(title=title, x=x, y=y, series=series, width=WIDTH, height=HEIGHT, radius=radius))

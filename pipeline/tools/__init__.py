@@ -1,0 +1,1 @@
+"""Commands around the pipeline, each `python -m pipeline <tool>`; nothing imports them."""

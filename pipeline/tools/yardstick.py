@@ -1,0 +1,120 @@
+"""What are distances between images measured with? Train the classifier whose features do it, and calibrate it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.transforms.functional import gaussian_blur
+from tqdm import tqdm
+
+from pipeline import storage
+from pipeline.errors import InputError
+from pipeline.figures import plots
+from pipeline.metrics.distances import measure_distances
+from pipeline.metrics.features import (
+    Classifier,
+    build_classifier,
+    features_of,
+    fit_classifier,
+    logits_of,
+    restore_classifier,
+)
+from pipeline.metrics.intervals import over_draws
+from pipeline.params import load_params, used_parameters
+from pipeline.storage.weights import YARDSTICK, load_yardstick, save_yardstick
+from pipeline.tracking import lineage
+from pipeline.tracking.records import Record
+from pipeline.vae.device import prepare
+from pipeline.vae.images import generator, to_float, to_uint8
+
+METRICS = storage.METRICS / "yardstick.json"
+FIGURE = storage.FIGURES / "yardstick.png"
+PAIRWISE = 5000  # images in the distances that compare all pairs
+
+
+def main() -> None:
+    params = load_params()
+    device = prepare(params.run.threads)
+    arrays, data = storage.load_tensors(storage.IMAGES, ("train_images", "train_labels", "test_images", "test_labels"))
+    train, labels, test, test_labels = (torch.from_numpy(array) for array in arrays.values())
+    used = used_parameters(params, "yardstick")
+    record = Record("yardstick", used, data["name"], storage.md5(storage.IMAGES))
+
+    count = min(len(test), int((labels >= max(LADDERS["dropped classes"])).sum()))
+    if count < 2:
+        raise InputError(f"{storage.IMAGES}: found {len(data['classes'])} classes, expected ten, to calibrate with")
+
+    settings = params.yardstick
+    classifier = build_classifier(len(data["classes"]), params.seed).to(device)
+    with tqdm(total=settings.epochs * len(train), desc="yardstick", unit=" pictures", disable=None) as bar:
+        fit_classifier(classifier, train.to(device), labels.to(device), settings, params.seed, bar.update)
+    save_yardstick(classifier, data["classes"], {"name": data["name"], "md5": record.data_md5})
+
+    classifier = restore_classifier(*load_yardstick(), device)  # rounded to float16, as everyone will use it
+    features = features_of(classifier, test)
+    accuracy = (logits_of(classifier, features).argmax(1) == test_labels).double().mean().item()
+    ladders = calibrate(classifier, rungs(train, labels, count, params.seed), features)
+    storage.save_json(METRICS, {"test_accuracy": accuracy, **ladders})
+    title = f"The yardstick on damaged pictures: {data['name']}, training against test pictures"
+    text = lineage.figure_text(record.data_md5 or "", {}, used, lineage.code_hash("yardstick"))
+    storage.save_figure(FIGURE, plots.calibration(title, ladders), text)
+    record.metrics = {"test/accuracy": accuracy}
+    record.save([storage.IMAGES], [YARDSTICK, METRICS, FIGURE])
+    print(f"{YARDSTICK}: {accuracy:.2%} of the test pictures right")
+
+
+def calibrate(classifier: Classifier, steps: Iterable[Rung], reference: torch.Tensor) -> dict[str, dict[str, Any]]:
+    """All distances by kind and strength of damage; of the floor the mean, with 95% interval as "frechet_low", ...."""
+    found: dict[str, dict[str, Any]] = {}
+    for rung in steps:
+        measured = measure_distances(features_of(classifier, rung.images), reference, PAIRWISE)
+        found.setdefault(rung.kind, {})[f"{rung.strength:g}"] = measured
+    draws = list(found["floor"].values())
+    floor: dict[str, float] = {}
+    for name in draws[0]:
+        if len(draws) > 1:
+            estimate = over_draws([draw[name] for draw in draws])
+            floor |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+        else:
+            floor[name] = draws[0][name]
+    return found | {"floor": floor}
+
+
+LADDERS: Mapping[str, tuple[float, ...]] = {
+    "noise": (8, 16, 32, 64),  # standard deviation, grey levels of 255
+    "blur": (0.5, 1, 2),  # standard deviation, pixels
+    "dropped classes": (2, 5, 7),  # of ten
+}
+
+
+@dataclass(frozen=True)
+class Rung:
+    """Training images, uint8 [N, 3, 32, 32], with a damage of some strength; floor 0, 1, ... have none."""
+
+    kind: str
+    strength: float
+    images: Tensor
+
+
+def rungs(images: Tensor, labels: Tensor, count: int, seed: int) -> Iterator[Rung]:
+    """`count` images for each rung of uint8 images [N, 3, 32, 32] in random order, with labels [N].
+
+    The floor are whole sets of other images each; every damage is done to the first of them.
+    """
+    for number, undamaged in enumerate(images.split(count)):
+        if len(undamaged) == count:
+            yield Rung("floor", number, undamaged)
+    rng = generator(seed, "calibration noise")
+    first = to_float(images[:count])
+    for strength in LADDERS["noise"]:
+        noise = torch.randn(first.shape, generator=rng)
+        yield Rung("noise", strength, to_uint8(first + noise * strength / 255))
+    for strength in LADDERS["blur"]:
+        yield Rung("blur", strength, to_uint8(gaussian_blur(first, kernel_size=13, sigma=strength)))
+    for strength in LADDERS["dropped classes"]:
+        kept = images[labels >= strength]
+        yield Rung("dropped classes", strength, kept[:count])

@@ -1,0 +1,72 @@
+"""What identifies a result? Content hashes of what went in, written into the image that came out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+try:
+    from yaml import CSafeLoader as Loader
+except ImportError:  # PyYAML was built without libyaml
+    from yaml import SafeLoader as Loader  # type: ignore[assignment]
+
+PROJECT = Path(__file__).parents[2]
+
+
+def code_hash(stage: str) -> str:
+    """One sha256 over the sources that a stage depends on: of DVC's entry `stage` in dvc.yaml or study/dvc.yaml."""
+    digest = hashlib.sha256()
+    for path in code_of(stage):
+        digest.update(path.relative_to(PROJECT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def code_of(stage: str) -> list[Path]:
+    """The source files among a stage's deps; a folder stands for those below it."""
+    for file in ("dvc.yaml", "study/dvc.yaml"):
+        stages = yaml.load((PROJECT / file).read_text(encoding="utf-8"), Loader)["stages"]
+        if stage in stages:
+            deps = stages[stage].get("do", stages[stage])["deps"]
+            code = [PROJECT / dep for dep in deps if dep.startswith("pipeline/")]
+            return sorted(path for dep in code for path in ([dep] if dep.is_file() else dep.rglob("*.py")))
+    raise KeyError(stage)
+
+
+def figure_text(
+    data_md5: str, weights_md5: Mapping[str, str], parameters: Mapping[str, Any], code: str
+) -> dict[str, str]:
+    """PNG text chunks: only what is the same for the same result, so no run, time, host or commit."""
+    return {
+        "data.md5": data_md5,
+        **{f"{model}.weights.md5": md5 for model, md5 in weights_md5.items()},
+        "parameters": json.dumps(parameters, sort_keys=True),
+        "code.sha256": code,
+    }
+
+
+def locked(lock: str) -> dict[str, str]:
+    """The md5 of every output that the text of a dvc.lock states, by path."""
+    stages = (yaml.load(lock, Loader) or {}).get("stages", {}).values()
+    return {output["path"]: output["md5"] for stage in stages for output in stage.get("outs", ())}
+
+
+def commit() -> tuple[str | None, bool | None]:
+    """The commit that is checked out and whether code or pipeline differ from it; None, None without git.
+
+    Parameters do not count as a difference, since a record states them; nor do results, which a stage rewrites.
+    """
+    try:
+        head = _git("rev-parse", "HEAD")
+        return head, bool(_git("status", "--porcelain", "--", ":/pipeline", ":/dvc.yaml", ":/study/*.yaml"))
+    except (OSError, subprocess.CalledProcessError):
+        return None, None
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout.strip()

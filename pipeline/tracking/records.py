@@ -1,0 +1,174 @@
+"""What did a stage do? Its record, a file in git from which its MLflow run can be told or rebuilt."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from pipeline import storage
+from pipeline.errors import InputError
+from pipeline.params import PARAMS_FILE, Model
+from pipeline.tracking import lineage
+
+VERSIONS = ("torch", "torchvision", "numpy", "dvc", "mlflow")
+CELLS = Path("study/cells")  # where each cell of the study has its workspace
+CELL_VARIABLE = "STUDY_CELL"  # names the cell of the study that a stage runs for
+STUDY_SUFFIX = "/study"  # of the MLflow experiments that have the study's runs
+
+UNKNOWN: Mapping[str, Any] = {
+    "commit": None,
+    "dirty": None,
+    "experiment": None,
+    "cell": None,
+    "params_file": "",
+}  # to who loads one
+
+
+@dataclass
+class Record:
+    """One execution of a stage; times are UTC, hashes hexadecimal, metrics by their MLflow keys."""
+
+    stage: str  # as DVC calls it: train@fc
+    parameters: Mapping[str, Any]  # those that the stage uses, by dotted key
+    data_name: str
+    data_md5: str | None = None
+    weights_md5: dict[str, str] = field(default_factory=dict)  # by model: the weights that were trained, or used
+    trained_with: Mapping[str, Any] = field(default_factory=dict)  # parameters in the header of those weights
+    history: list[dict[str, float]] = field(default_factory=list)  # per epoch
+    metrics: dict[str, float] = field(default_factory=dict)
+    standard_errors: dict[str, float] = field(default_factory=dict)  # of metrics that are means over images or draws
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)  # 95%, of the same metrics
+    inputs: dict[str, str] = field(default_factory=dict)  # md5 by path
+    outputs: dict[str, dict[str, str]] = field(default_factory=dict)  # md5 and sha256 by path
+    run_id: str | None = None  # the MLflow run that was written while training
+    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds"))
+    seconds: float = 0.0
+    commit: str | None = field(default_factory=lambda: lineage.commit()[0])
+    dirty: bool | None = field(default_factory=lambda: lineage.commit()[1])
+    experiment: str | None = field(default_factory=lambda: os.environ.get("DVC_EXP_NAME"))
+    cell: str | None = field(default_factory=lambda: os.environ.get(CELL_VARIABLE))  # of the study
+    environment: dict[str, str] = field(default_factory=dict)
+    params_file: str = field(default_factory=lambda: PARAMS_FILE.read_text(encoding="utf-8"))
+
+    def __post_init__(self) -> None:
+        self._start = time.monotonic()
+
+    @property
+    def model(self) -> Model | None:
+        name = self.stage.partition("@")[2]
+        return name if name in ("fc", "conv") else None  # type: ignore[return-value]
+
+    @property
+    def name(self) -> str:
+        """How a training is called: model, kl_weight, its cell of the study and DVC experiment, if it has one."""
+        parts = (self.model, f"kl={self.parameters['kl_weight']:g}", self.cell, self.experiment)
+        return " ".join(part for part in parts if part)
+
+    @property
+    def mlflow_experiment(self) -> str:
+        """The MLflow experiment that its training belongs to."""
+        return f"{self.data_name}{STUDY_SUFFIX}" if self.cell else self.data_name
+
+    @property
+    def ended(self) -> str:
+        """UTC, like started."""
+        ended = datetime.fromisoformat(self.started) + timedelta(seconds=self.seconds)
+        return ended.isoformat(timespec="milliseconds")
+
+    @property
+    def path(self) -> Path:
+        return record_path(self.stage)
+
+    def save(self, inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
+        """Complete the record with the hashes of what was read and written, and write it."""
+        self.inputs = {path.as_posix(): storage.md5(path) for path in inputs}
+        self.outputs = {path.as_posix(): {"md5": storage.md5(path), "sha256": storage.sha256(path)} for path in outputs}
+        self.environment |= {"python": platform.python_version(), "system": platform.system()}
+        self.environment |= {"machine": platform.machine()}
+        self.environment |= {name: version(name) for name in VERSIONS}
+        self.seconds = self._elapsed()
+        # A list of one: DVC restores metrics from its run cache, but would show every mapping in them as columns.
+        storage.save_json(self.path, [asdict(self)])
+
+    def progress(self) -> dict[str, Any]:
+        """What a checkpoint keeps of a stage under way, for `resume`."""
+        history = [list(row.items()) for row in self.history]  # a header's own keys are sorted
+        return {"history": history, "run_id": self.run_id, "started": self.started, "seconds": self._elapsed()}
+
+    def resume(self, progress: Mapping[str, Any]) -> None:
+        """Go on from what another process did of the stage; the time in between does not count."""
+        self.history = [dict(row) for row in progress["history"]]
+        self.run_id, self.started = progress["run_id"], progress["started"]
+        self._start -= progress["seconds"]
+
+    def _elapsed(self) -> float:
+        return round(time.monotonic() - self._start, 3)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        try:
+            (content,) = storage.load_json(path)
+            return cls(**UNKNOWN | content)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path}: is not a record of a stage ({error}); delete it and run dvc repro") from None
+
+
+def record_path(stage: str) -> Path:
+    return storage.RUNS / f"{stage}.json"
+
+
+def load_records(folder: Path) -> list[Record]:
+    """All records of a folder, in the order of their stages' names."""
+    return [Record.load(path) for path in sorted(folder.glob("*.json"))]
+
+
+def record_folders(root: Path = Path()) -> list[Path]:
+    """Where a checkout has records: of its own pipeline, of README's comparisons, of the study's cells, of the demo."""
+    runs = storage.RUNS.name
+    folders = [*sorted((root / storage.REPORTS).glob(f"**/{runs}")), root / "demo" / runs]
+    folders += sorted(root.glob(f"{CELLS}/*/{storage.RUNS}"))
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def beside(folder: Path, path: Path) -> Path:
+    """Where a record's file lies when its folder of records was copied: demo/runs stands for reports/runs."""
+    if path.is_relative_to(storage.REPORTS):
+        return folder.parent / path.relative_to(storage.REPORTS)
+    return folder.parent.parent / path
+
+
+def lock_beside(folder: Path) -> Path | None:
+    """The dvc.lock that was written with a folder of records.
+
+    ./dvc.lock for reports/runs, study/dvc.lock for the study's cells, else inside, as in demo/.
+    """
+    paths = [folder.parent / "dvc.lock", folder.parent.parent / "dvc.lock"]
+    if _cell(folder):
+        paths = [folder.parents[3] / "dvc.lock"]
+    return next((path for path in paths if path.exists()), None)
+
+
+def locked_beside(folder: Path) -> dict[str, str]:
+    """The md5 of every output that this dvc.lock states, by path as records call it; empty without one."""
+    lock = lock_beside(folder)
+    try:
+        locked = lineage.locked(lock.read_text(encoding="utf-8")) if lock else {}
+        cell = _cell(folder)
+        prefix = f"{CELLS}/{cell}/" if cell else ""
+        return {path.removeprefix(prefix): md5 for path, md5 in locked.items() if path.startswith(prefix)}
+    except (yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(f"{lock}: is no dvc.lock ({' '.join(str(error).split())}); restore it from git") from None
+
+
+def _cell(folder: Path) -> str | None:
+    """The cell of the study whose records a folder has."""
+    return folder.parents[1].name if folder.match(f"{CELLS}/*/{storage.RUNS}") else None

@@ -1,0 +1,105 @@
+"""How does a trained VAE answer others? As an MLflow model: this file is its code, the safetensors file its weights."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature, set_model
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.pyfunc import save_model
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+
+from pipeline.storage.weights import load_weights
+from pipeline.vae.sampling import decode, posterior_means, prior_latents
+
+Array = np.ndarray[Any, Any]
+
+PACKAGES = ("numpy", "pydantic", "pyyaml", "safetensors", "torch")
+TASKS = {
+    "reconstruct": "images, uint8 [N, 3, 32, 32], in; images out",
+    "encode": "images in; posterior means, float32 [N, latent_dim], out",
+    "decode": "latents, float32 [N, latent_dim], in; images out",
+    "sample": "how many, one integer, in; images decoded from that many prior draws out",
+}
+# What goes in depends on the task, so the signature admits any array and `predict` checks it.
+SIGNATURE = ModelSignature(
+    inputs=Schema([TensorSpec(np.dtype("O"), (-1,))]),
+    outputs=Schema([TensorSpec(np.dtype("O"), (-1,))]),
+    params=ParamSchema([ParamSpec("task", DataType.string, "reconstruct"), ParamSpec("seed", DataType.long, 0)]),
+)
+
+
+class ServedVAE(PythonModel):
+    """predict(array, params={"task": ..., "seed": ...}) for the tasks of TASKS; seed is that of the prior draws."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        self.trained = load_weights(Path(context.artifacts["weights"]), torch.device("cpu"))
+
+    def predict(
+        self,
+        context: PythonModelContext,
+        model_input: np.ndarray,  # MLflow wants the plain class
+        params: dict[str, Any] | None = None,
+    ) -> Array:
+        """The task's answer; MlflowException, one line, for what the task does not take."""
+        task, seed = (params or {}).get("task", "reconstruct"), (params or {}).get("seed", 0)
+        vae = self.trained.vae
+        latent_dim = vae.architecture.latent_dim
+        array = _unpacked(np.asarray(model_input))
+        if task == "sample":
+            if array.size != 1 or array.dtype.kind not in "iu" or array.item() < 1:
+                raise _refusal(f"task sample: found {_form(array)}, expected one positive integer, how many to draw")
+            return decode(vae, prior_latents(vae, int(array.item()), seed)).numpy()
+        if task == "decode":
+            if array.ndim != 2 or array.shape[1] != latent_dim or array.dtype.kind not in "fiu":
+                raise _refusal(f"task decode: found {_form(array)}, expected latents, float32 [N, {latent_dim}]")
+            return decode(vae, torch.from_numpy(array.astype(np.float32))).numpy()
+        if task not in TASKS:
+            raise _refusal(f"task: found {task!r}, expected one of {', '.join(TASKS)}")
+        if array.shape[1:] != (3, 32, 32) or array.dtype != np.uint8:
+            raise _refusal(f"task {task}: found {_form(array)}, expected images, uint8 [N, 3, 32, 32]")
+        means = posterior_means(vae, torch.from_numpy(array))
+        return means.numpy() if task == "encode" else decode(vae, means).numpy()
+
+
+def save_served(folder: Path, weights: Path, run_id: str, model_id: str) -> None:
+    """The MLflow model of a weights file, in a new folder; of this project it holds the code that it needs."""
+    save_model(
+        str(folder),
+        python_model=str(Path(__file__)),
+        artifacts={"weights": str(weights)},
+        code_paths=[str(Path(__file__).parent)],
+        pip_requirements=[f"{name}=={version(name)}" for name in PACKAGES],
+        signature=SIGNATURE,
+        input_example=np.zeros((1, 3, 32, 32), np.uint8),
+        mlflow_model=Model(run_id=run_id, model_id=model_id),
+    )
+
+
+def _unpacked(array: Array) -> Array:
+    """Arrays that came as JSON have no dtype of their own: whole numbers of an image's shape and range are uint8."""
+    if array.dtype == object:
+        try:
+            array = np.array(array.tolist())
+        except ValueError:
+            raise _refusal("found rows of unequal length, expected one array") from None
+    if array.dtype == np.int64 and array.ndim == 4 and array.size and array.min() >= 0 and array.max() <= 255:
+        return array.astype(np.uint8)
+    return array
+
+
+def _form(array: Array) -> str:
+    return f"{array.dtype} {list(array.shape)}"
+
+
+def _refusal(message: str) -> MlflowException:
+    return MlflowException(message, error_code=INVALID_PARAMETER_VALUE)
+
+
+set_model(ServedVAE())

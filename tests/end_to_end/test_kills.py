@@ -1,0 +1,132 @@
+"""Does a killed stage carry on and end with the same bits, wherever it was killed? Twenty kills at seeded events."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from pipeline.params import MODELS
+from pipeline.storage import md5
+from pipeline.tracking.checkpoints import FOLDER
+from pipeline.tracking.records import Record, record_path
+from tests.conftest import HOOKS, Clone, all_runs, new_clone
+
+pytestmark = pytest.mark.slow
+
+OTHERS = ("download", "evaluate conv", "render")
+
+
+@dataclass(frozen=True)
+class Kill:
+    """Which stage is killed at the how manieth event; `moment` from 0 to 1 is that event's share of all of its kind."""
+
+    stage: str
+    event: str
+    moment: float
+    through_dvc: bool
+    whom: str
+
+    def __str__(self) -> str:
+        command = "dvc-repro" if self.through_dvc else "stage"
+        return f"{command}-{self.stage.replace(' ', '-')}-{self.event}-{self.moment:.2f}-{self.whom}"
+
+
+def chosen() -> list[Kill]:
+    """Sixteen kills of stage commands, half of them of trainings, and four through `dvc repro`."""
+    rng = random.Random(20)
+    moments = [(f"train {model}", event) for model in MODELS for event in ("checkpoint", "rename", "log", "open")]
+    moments += [(stage, event) for stage in OTHERS for event in ("open", "rename")]
+    moments += [(stage, "open") for stage in OTHERS[1:]]
+    kills = [Kill(stage, event, rng.random(), False, "child") for stage, event in moments]
+    through_dvc = (("checkpoint", "child"), ("log", "group"), ("checkpoint", "group"), ("log", "leader"))
+    kills += [Kill("train conv", event, rng.random(), True, whom) for event, whom in through_dvc]
+    return kills
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    clone: Clone
+    counts: Mapping[str, Mapping[str, int]]  # of events, by stage
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Undisturbed]:
+    """A clone in which each stage has run, with a checkpoint after every step, and the events when it runs again."""
+    clone = new_clone(tmp_path_factory.mktemp("undisturbed"))
+    clone.edit_params({"run": {"checkpoint_seconds": 0}})
+    for stage in ("download", "train fc", "train conv", "evaluate fc", "evaluate conv", "render"):
+        clone.run(*command(stage))
+    counted, path = {}, clone.folder.parent / "counts.json"
+    for stage in (*OTHERS, "train fc", "train conv"):
+        forget_results(clone, stage)
+        clone.run(*command(stage), KILL_STAGE=f"pipeline {stage}", KILL_COUNTS=str(path), PYTHONPATH=HOOKS)
+        counted[stage] = json.loads(path.read_text())
+    yield Undisturbed(clone, counted)
+    shutil.rmtree(clone.folder.parent, ignore_errors=True)
+
+
+def command(stage: str) -> list[str]:
+    return ["python", "-m", "pipeline", *stage.split()]
+
+
+def results(clone: Clone) -> dict[str, str]:
+    """The md5 of all files that must have the same bits."""
+    folders = ("data", "models", "reports/metrics", "reports/curves", "reports/figures")
+    paths = [path for folder in folders for path in sorted((clone.folder / folder).rglob("*")) if path.is_file()]
+    whole = [path for path in paths if ".partial" not in path.name and not path.name.startswith(".tmp")]
+    return {str(path.relative_to(clone.folder)): md5(path) for path in whole}
+
+
+def forget_results(clone: Clone, stage: str) -> None:
+    """As DVC does before it runs a stage."""
+    path = clone.folder / record_path(stage.replace(" ", "@"))
+    for output in Record.load(path).outputs:
+        (clone.folder / output).unlink()
+    path.unlink()
+
+
+@pytest.mark.parametrize("kill", chosen(), ids=str)
+def test_it_carries_on_and_ends_with_the_same_bits(undisturbed: Undisturbed, tmp_path: Path, kill: Kill) -> None:
+    clone = undisturbed.clone.copy(tmp_path / "checkout")
+    number = 1 + int(kill.moment * undisturbed.counts[kill.stage][kill.event])
+    if kill.through_dvc:
+        line = ["dvc", "repro", "--force", "--single-item", kill.stage.replace(" ", "@")]
+    else:
+        line = command(kill.stage)
+        forget_results(clone, kill.stage)
+    killer = {"KILL_STAGE": f"pipeline {kill.stage}", "KILL_AT": f"{kill.event} {number} {kill.whom}"}
+    killed = subprocess.run(
+        line, cwd=clone.folder, env=clone.environment | killer | {"PYTHONPATH": HOOKS}, start_new_session=True,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if kill.through_dvc and kill.whom == "child":
+        assert re.search(r"exited with (-9|137)", killed.stderr)  # as the shell is replaced by its command, or not
+    else:
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+    saved = list((clone.folder / FOLDER).glob("*/0*.safetensors"))
+    resumed = clone.run(*line)
+    assert ("going on after step" in resumed.stdout) == bool(saved)
+    assert results(clone) == results(undisturbed.clone)
+    assert not (clone.folder / FOLDER).exists()
+    client = MlflowClient(f"sqlite:///{clone.folder / 'mlflow.db'}")
+    runs = all_runs(client)
+    assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}
+    for run in runs:
+        if run.info.status == "FINISHED":
+            for key in ("train/elbo", "validation/rate"):
+                assert [metric.step for metric in client.get_metric_history(run.info.run_id, key)] == [1, 2]
+    if saved:
+        assert len(runs) == 5  # with the four that were there: what is resumed has no second run
+    record = Record.load(clone.folder / record_path("train@conv"))
+    assert client.get_run(str(record.run_id)).info.status == "FINISHED"

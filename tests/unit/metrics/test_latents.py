@@ -1,0 +1,95 @@
+"""Is the rate split as in models where everything is known in closed form?"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from pipeline.metrics.latents import linear_probe, mixture_latents, rate_parts
+from pipeline.vae.distributions import DiagonalGaussian
+from pipeline.vae.objective import rate
+from pipeline.vae.priors import StandardNormal
+
+
+def linear_encoder(count: int, gain: torch.Tensor, std: torch.Tensor) -> tuple[DiagonalGaussian, torch.Tensor]:
+    """q(z|x) = N(gain x, std^2) for x from N(0, I), and noise; the aggregate is N(0, gain^2 + std^2)."""
+    rng = torch.Generator().manual_seed(0)
+    data, noise = torch.randn(2, count, len(gain), generator=rng, dtype=torch.float64)
+    return DiagonalGaussian(data * gain, std.log().expand(count, -1)), noise
+
+
+def mean_rate(posteriors: DiagonalGaussian) -> float:
+    """Under N(0, I), in closed form."""
+    return rate(posteriors, StandardNormal(posteriors.mean.shape[1])).mean().item()
+
+
+@pytest.mark.parametrize(("gain", "std"), [((0.8, 0.5), (0.6, 0.9)), ((1.5, 0.0), (0.5, 1.0))])
+def test_the_parts_are_those_of_a_linear_gaussian_model(gain: tuple[float, ...], std: tuple[float, ...]) -> None:
+    gains, stds = torch.tensor(gain).double(), torch.tensor(std).double()
+    count = 4000
+    posteriors, noise = linear_encoder(count, gains, stds)
+    variance = gains**2 + stds**2
+    parts = rate_parts(posteriors, mean_rate(posteriors), noise)
+    information = 0.5 * (variance / stds**2).log().sum().item()
+    divergence = 0.5 * (variance - 1 - variance.log()).sum().item()
+    tolerance = 4 / math.sqrt(count)  # the deviation of log q(z|x) - log q(z) in two dimensions is about 1
+    assert parts.mutual_information == pytest.approx(information, abs=tolerance)
+    assert parts.aggregate_divergence == pytest.approx(divergence, abs=tolerance)
+
+
+def test_the_parts_add_up_to_the_rate() -> None:
+    rng = torch.Generator().manual_seed(1)
+    mean, log_std, noise = torch.randn(3, 700, 5, generator=rng, dtype=torch.float64)
+    posteriors = DiagonalGaussian(mean, 0.3 * log_std)
+    parts = rate_parts(posteriors, mean_rate(posteriors), noise, block=64)
+    total = parts.mutual_information + parts.aggregate_divergence
+    assert total == pytest.approx(mean_rate(posteriors), rel=1e-10)
+
+
+def test_an_encoder_that_tells_everything_is_bounded_by_the_number_of_images() -> None:
+    rng = torch.Generator().manual_seed(2)
+    mean, noise = 100 * torch.randn(2, 300, 8, generator=rng, dtype=torch.float64)
+    posteriors = DiagonalGaussian(mean, torch.full_like(mean, -3.0))
+    assert rate_parts(posteriors, 0.0, noise / 100).mutual_information == pytest.approx(math.log(300), abs=0.5)
+
+
+def test_an_encoder_that_ignores_its_images_tells_nothing() -> None:
+    noise = torch.randn(200, 3, generator=torch.Generator().manual_seed(3))
+    parts = rate_parts(DiagonalGaussian(torch.zeros(200, 3), torch.zeros(200, 3)), 0.0, noise)
+    assert parts.mutual_information == pytest.approx(0, abs=1e-9)
+    assert abs(parts.aggregate_divergence) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("block", [1, 7, 1000])
+def test_the_block_size_changes_nothing(block: int) -> None:
+    posteriors, noise = linear_encoder(50, torch.ones(2).double(), torch.ones(2).double())
+    assert rate_parts(posteriors, 0.0, noise, block).mutual_information == pytest.approx(
+        rate_parts(posteriors, 0.0, noise).mutual_information, rel=1e-10
+    )
+
+
+def test_a_mixture_is_found_and_drawn_from() -> None:
+    """Two clouds in five dimensions: draws come from both, in no order, and never from between."""
+    rng = torch.Generator().manual_seed(0)
+    clouds = torch.randn(2000, 5, generator=rng) * 0.1 + 3 * torch.tensor([1.0, -1.0]).repeat(1000).unsqueeze(1)
+    drawn = mixture_latents(clouds, 10, 1000, seed=0)
+    assert drawn.shape == (1000, 5)
+    assert drawn.dtype == torch.float32
+    above = (drawn[:, 0] > 0).double()
+    assert above.mean().item() == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(1000))
+    assert above[:500].mean().item() == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(500))
+    assert (drawn.abs() - 3).abs().max() < 1
+    assert torch.equal(drawn, mixture_latents(clouds, 10, 1000, seed=0))
+    assert not torch.equal(drawn, mixture_latents(clouds, 10, 1000, seed=1))
+
+
+def test_a_linear_probe_reads_what_is_linear_and_nothing_else() -> None:
+    rng = torch.Generator().manual_seed(0)
+    means = torch.randn(3000, 6, generator=rng)
+    labels = (means[:, 0] + means[:, 1] > 0).long()
+    assert linear_probe(means[:2000], labels[:2000], means[2000:], labels[2000:]).double().mean() > 0.97
+    noise = torch.randint(2, (3000,), generator=rng)
+    chance = linear_probe(means[:2000], noise[:2000], means[2000:], noise[2000:]).double().mean().item()
+    assert chance == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(1000))

@@ -1,0 +1,80 @@
+"""Do the cells of the theory questions become numbers, figures and words?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline import download, storage
+from pipeline.study import answers, cells, report
+from pipeline.study.gradients import ESTIMATORS
+from pipeline.tracking.records import CELL_VARIABLE, CELLS, Record
+from tests.conftest import ROOT
+
+
+def cell(seed: int, **changes: float) -> dict[str, Any]:
+    return {"model": "conv", "set": {"seed": seed, "train.epochs": 1} | changes}
+
+
+STUDY: dict[str, Any] = {
+    "common": {"prior_components": 0},
+    "sweep": {
+        "kl-0-0": cell(0, kl_weight=0.0),
+        "kl-1-0": cell(0, kl_weight=1.0),
+        "kl-1-1": cell(1, kl_weight=1.0),
+        "kl-16-0": cell(0, kl_weight=16.0),
+    },
+    "autoencoders": {"autoencoder-0": cell(0), "autoencoder-1": cell(1)},
+    "gradients": {f"gradients-{seed}": cell(seed, **{"train.learning_rate": 0.001}) for seed in (0, 1)},
+}
+STAGES = {"sweep": ("train", "theory"), "autoencoders": ("autoencoder", "theory"), "gradients": ("gradients",)}
+
+
+@pytest.fixture
+def answered(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A workspace in which every cell of a small study has run, and the answers after them."""
+    (workspace / "study").mkdir()
+    (workspace / "study/params.yaml").write_text(yaml.safe_dump(STUDY))
+    download.main()
+    for group, stages in STAGES.items():
+        for name in STUDY[group]:
+            for stage in stages:
+                monkeypatch.setenv(CELL_VARIABLE, "")
+                cells.main(name, stage)
+                monkeypatch.chdir(workspace)
+    monkeypatch.setenv(CELL_VARIABLE, "")
+    answers.main()
+    return workspace
+
+
+@pytest.mark.usefixtures("answered")
+def test_every_number_is_a_mean_over_seeds_with_its_interval() -> None:
+    found = storage.load_json(answers.ANSWERS)
+    assert [(row["kl_weight"], row["trainings"]) for row in found["sweep"]] == [(0, 1), (1, 2), (16, 1)]
+    rows = [storage.load_json(answers.metrics_path(f"kl-1-{seed}", "theory")) for seed in (0, 1)]
+    rate = found["sweep"][1]["rate"]
+    assert rate["value"] == pytest.approx(sum(row["rate"] for row in rows) / 2)
+    assert rate["interval"][0] < rate["value"] < rate["interval"][1]
+    assert found["sweep"][0]["rate"]["interval"] is None
+    assert "rate" not in found["autoencoder"]
+    assert 0 <= found["autoencoder"]["prior_outside"]["value"] <= 1
+    assert found["estimators"].keys() == set(ESTIMATORS)
+    assert [row["latent_dim"] for row in found["known_model"]] == [1, 2]
+
+    text = report.render_report(storage.load_json(ROOT / report.CLAIMS), found)
+    assert f"| 1 (2) | {report.shown(rate, '.1f')} |" in text
+
+    record = Record.load(storage.RUNS / "answers.json")
+    shown = {"kl_weights": list(STUDY["sweep"]), "smoothness": list(STUDY["sweep"]), "estimators": []}
+    shown |= {"kl_weights_pictures": ["kl-0-0", "kl-1-0", "kl-16-0"], "autoencoder": ["kl-1-0", "autoencoder-0"]}
+    for name, names in shown.items():
+        chunks = storage.load_figure_text(storage.FIGURES / f"{name}.png")
+        md5s = {f"{cell}.weights.md5": record.weights_md5[cell] for cell in names}
+        assert {key: md5 for key, md5 in chunks.items() if key.endswith("weights.md5")} == md5s
+
+    trained = Record.load(CELLS / "autoencoder-0" / storage.RUNS / "train@conv.json")
+    assert (trained.parameters["recipe"], trained.parameters["kl_weight"]) == ("autoencoder", 0)
+    assert trained.history[0].keys() == {*("epoch", "train/distortion", "validation/distortion", "train/learning_rate")}

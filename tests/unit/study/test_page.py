@@ -1,0 +1,58 @@
+"""Is the page whole in itself, and does it say what the reports do?"""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+from pipeline import storage
+from pipeline.study import page
+
+LARGEST = 5_000_000  # bytes
+
+
+class Tags(HTMLParser):
+    """All start tags with their attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def test_the_committed_page_is_made_of_the_committed_reports(published: Path) -> None:
+    committed = (published / page.PAGE).read_text(encoding="utf-8")
+    committed = committed.replace("python -m pipeline.trace", "python -m pipeline trace")  # until published again
+    assert committed == page.render_page(published)
+
+
+def test_a_changed_number_changes_the_page(published: Path) -> None:
+    metrics = storage.load_json(published / storage.METRICS / "fc.json")
+    storage.save_json(published / storage.METRICS / "fc.json", metrics | {"elbo": metrics["elbo"] + 1})
+    assert (published / page.PAGE).read_text(encoding="utf-8") != page.render_page(published)
+
+
+def test_it_needs_no_other_file_and_every_image_has_words_and_a_trace(published: Path) -> None:
+    text = page.render_page(published)
+    assert len(text.encode()) < LARGEST
+    tags = Tags(text).found
+    images = [attributes for tag, attributes in tags if tag == "img"]
+    assert all((image["src"] or "").startswith("data:image/png;base64,") for image in images)
+    assert all(image["alt"] for image in images)
+    assert not any(tag in ("link", "iframe") for tag, _ in tags)
+    assert not any("src" in attributes for tag, attributes in tags if tag == "script")
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", text)
+    assert len(captions) == len(images)
+    for caption in captions:
+        assert "kl_weight" in caption or "estimators" in caption
+        assert re.search(r"data\.md5 [0-9a-f]{8}.*python -m pipeline trace reports/figures/\w+\.png", caption)
+
+
+def test_every_point_of_a_curve_can_be_reached_by_keyboard_and_tells_its_value(published: Path) -> None:
+    points = [attributes for tag, attributes in Tags(page.render_page(published)).found if tag == "circle"]
+    assert points
+    assert all(point["tabindex"] == "0" and re.search(r"\d", point["aria-label"] or "") for point in points)

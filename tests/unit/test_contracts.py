@@ -1,0 +1,274 @@
+"""Do dvc.yaml, the code, params.yaml and README still agree? Each contract with a change by hand that it notices."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from pipeline import download, evaluate, render, train
+from pipeline.errors import InputError
+from pipeline.params import MODELS, USED_BY_STAGE, Params, load_params, used_parameters
+from pipeline.study import autoencoder, gradients, survey, theory
+from pipeline.tools import tables, yardstick
+from tests.conftest import ROOT, TINY, merged, write_params
+
+# Stages by their names in DVC, those of study/dvc.yaml below study/, with the module whose `main` each runs.
+STAGES: Mapping[str, str] = {
+    "download": "download",
+    "train": "train",
+    "yardstick": "tools/yardstick",
+    "evaluate": "evaluate",
+    "render": "render",
+    "study/train": "train",
+    "study/evaluate": "evaluate",
+    "study/survey": "study/survey",
+    "study/assignment": "study/assignment",
+    "study/sweep": "train",
+    "study/autoencoder": "study/autoencoder",
+    "study/theory": "study/theory",
+    "study/codes": "study/theory",
+    "study/gradients": "study/gradients",
+    "study/answers": "study/answers",
+    "study/claims": "study/claims",
+    "study/report": "study/report",
+    "study/page": "study/page",
+}
+# What cannot change a result: it writes a record, a view of it, a message, or a state from which a training goes on to
+# the same bits.
+NEUTRAL = re.compile(r"pipeline/(tracking/\w+|command|errors|params|__init__|(?!storage)\w+/__init__)\.py")
+
+FOREIGN_TO_THE_CORE = {"mlflow", "dvc", "yaml", "argparse", "pathlib", "json", "safetensors", "tqdm"}
+
+
+def pipeline_file() -> dict[str, Any]:
+    """The stages of dvc.yaml and of study/dvc.yaml, whose own are called study/..., without what repeats them."""
+    content = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    assert isinstance(content, dict)
+    for name, stage in yaml.safe_load((ROOT / "study/dvc.yaml").read_text())["stages"].items():
+        content["stages"][f"study/{name}"] = copy.deepcopy(stage.get("do", stage))  # nothing shared by YAML anchors
+    return content
+
+
+def imported_names(path: Path) -> set[str]:
+    """Full names of everything that a module imports."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def imported_modules(path: Path, root: Path = ROOT) -> set[str]:
+    """Files of this project that a module imports, relative to `root`."""
+    places = {name.replace(".", "/") for name in imported_names(path) if name.startswith("pipeline.")}
+    files = {f"{place}{suffix}" for place in places for suffix in (".py", "/__init__.py")}
+    return {file for file in files if (root / file).exists()}
+
+
+def needed_modules(stage: str) -> set[str]:
+    """The stage's module and all that it imports, directly or not, less those that cannot change a result."""
+    found, waiting = set(), {f"pipeline/{STAGES[stage]}.py"}
+    while waiting:
+        module = waiting.pop()
+        found.add(module)
+        waiting |= {name for name in imported_modules(ROOT / module) if not NEUTRAL.fullmatch(name)} - found
+    return found
+
+
+def missing_deps(content: Mapping[str, Any]) -> dict[str, set[str]]:
+    """Stages that import modules which neither a file nor a package among their deps covers, with those modules."""
+    missing = {}
+    for stage in STAGES:
+        deps = {dep for dep in content["stages"][stage]["deps"] if dep.startswith("pipeline/")}
+        uncovered = {m for m in needed_modules(stage) if not any(m == dep or m.startswith(f"{dep}/") for dep in deps)}
+        if uncovered:
+            missing[stage] = uncovered
+    return missing
+
+
+def name_of(stage: str) -> str:
+    """As `used_parameters` calls a stage."""
+    return STAGES[stage].rpartition("/")[2]
+
+
+def wrong_params(content: Mapping[str, Any]) -> dict[str, set[str]]:
+    """Stages whose params are not those that records and MLflow state, with the difference."""
+    declared = {
+        stage: {
+            key.replace("${item.model}", "{model}")
+            for key in content["stages"][stage]["params"]
+            if isinstance(key, str)
+        }
+        for stage in STAGES
+        if name_of(stage) in USED_BY_STAGE
+    }
+    used = {stage: set(USED_BY_STAGE[name_of(stage)]) for stage in declared}
+    return {stage: declared[stage] ^ used[stage] for stage in declared if declared[stage] != used[stage]}
+
+
+def test_a_stage_misses_no_module_that_it_imports() -> None:
+    assert missing_deps(pipeline_file()) == {}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_missing_dep_is_noticed(stage: str) -> None:
+    changed = copy.deepcopy(pipeline_file())
+    module = f"pipeline/{STAGES[stage]}.py"
+    changed["stages"][stage]["deps"].remove(module)
+    assert missing_deps(changed) == {stage: {module}}
+
+
+def test_every_dep_on_code_exists_and_is_used() -> None:
+    for stage in STAGES:
+        for dep in pipeline_file()["stages"][stage]["deps"]:
+            if dep.startswith("pipeline/"):
+                assert (ROOT / dep).exists()
+                if not dep.endswith("templates"):
+                    assert any(module.startswith(dep) for module in needed_modules(stage)), (stage, dep)
+
+
+def test_declared_params_are_those_that_records_state() -> None:
+    assert wrong_params(pipeline_file()) == {}
+
+
+def test_a_changed_param_is_noticed() -> None:
+    changed = copy.deepcopy(pipeline_file())
+    changed["stages"]["train"]["params"].remove("kl_weight")
+    changed["stages"]["render"]["params"].append("run")
+    assert wrong_params(changed) == {"train": {"kl_weight"}, "render": {"run"}}
+
+
+class Watched:
+    """Parameters that note which leaves are read."""
+
+    def __init__(self, section: BaseModel, seen: set[str], prefix: str = "") -> None:
+        self._section, self._seen, self._prefix = section, seen, prefix
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._section, name)
+        if isinstance(value, BaseModel):
+            return Watched(value, self._seen, f"{self._prefix}{name}.")
+        if name in type(self._section).model_fields:
+            self._seen.add(self._prefix + name)
+        return value
+
+
+def test_the_declared_leaves_are_read_and_no_others(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: set[str] = set()
+
+    def load_watched() -> Params:
+        return Watched(load_params(), seen)  # type: ignore[return-value]
+
+    for module in (download, yardstick, train, evaluate, survey, autoencoder, theory, gradients, render):
+        monkeypatch.setattr(module, "load_params", load_watched)
+
+    def check(stage: str, model: str | None = None) -> None:
+        declared = set(used_parameters(load_params(), stage, model))  # type: ignore[arg-type]
+        assert {key for key in seen if not key.startswith("run.")} == declared, (stage, model)
+        seen.clear()
+
+    for source in ("folder", "cifar10", "shapes"):
+        paths = {"path": "nowhere" if source == "folder" else None}
+        urls = {"url": "file:///nowhere.tar.gz" if source == "cifar10" else None}
+        changes = {"prior_components": 0, "data": {"source": source} | paths | urls}  # what a survey wants
+        write_params(workspace, merged(TINY, changes))
+        try:
+            download.main()
+        except InputError:
+            assert source != "shapes"
+    check("download")
+    yardstick.main()
+    check("yardstick")
+    for model in MODELS:
+        train.main(model)
+        check("train", model)
+    for model in MODELS:
+        evaluate.main(model)
+        check("evaluate", model)
+    survey.main("fc")
+    check("survey", "fc")
+    theory.main("fc")
+    check("theory", "fc")
+    render.main()
+    check("render")
+    gradients.main("fc")
+    check("gradients", "fc")
+    autoencoder.main("fc")
+    check("autoencoder", "fc")
+
+
+def test_run_parameters_belong_to_no_stage() -> None:
+    text = (ROOT / "dvc.yaml").read_text()
+    assert not re.search(r"^\s*- run\b", text, flags=re.MULTILINE)
+    assert not any(key.startswith("run") for keys in USED_BY_STAGE.values() for key in keys)
+
+
+@pytest.mark.parametrize("package", ["vae", "metrics", "figures"])
+def test_the_core_is_pure(package: str) -> None:
+    for path in (ROOT / "pipeline" / package).glob("*.py"):
+        assert not {name.partition(".")[0] for name in imported_names(path)} & FOREIGN_TO_THE_CORE, path
+        calls = {
+            node.func.id
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        }
+        assert not calls & {"open", "print"}, path
+
+
+def test_no_name_stands_for_two_things() -> None:
+    """No module's name twice, and no function that is named like a module."""
+    modules = [path.stem for path in (ROOT / "pipeline").rglob("*.py") if path.stem not in ("__init__", "__main__")]
+    assert len(modules) == len(set(modules))
+    functions = {
+        node.name
+        for path in (ROOT / "pipeline").rglob("*.py")
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert not functions & set(modules)
+
+
+def test_the_weighted_loss_stands_in_one_line() -> None:
+    lines = [
+        line
+        for path in (ROOT / "pipeline").rglob("*.py")
+        for line in path.read_text().splitlines()
+        if re.search(r"kl_weight\s*\*\s*[a-z_.]*rate|rate\s*\*\s*[a-z_.]*kl_weight", line)
+    ]
+    assert len(lines) == 1
+
+
+def test_readme_shows_the_numbers_of_the_committed_reports(published: Path) -> None:
+    text = (ROOT / "README.md").read_text()
+    assert tables.with_tables(text, published) == text, "python -m pipeline tables makes the tables anew"
+
+
+def test_numbers_changed_by_hand_are_noticed(published: Path) -> None:
+    text = (ROOT / "README.md").read_text()
+    blocks = list(tables.BLOCK.finditer(text))
+    assert {block["name"] for block in blocks} == tables.TABLES.keys()
+    for block in blocks:
+        changed = re.sub(r"(\d)\.(\d)", r"\1.9\2", block["table"], count=1)
+        assert changed != block["table"]
+        forged = text[: block.start("table")] + changed + text[block.end("table") :]
+        assert tables.with_tables(forged, published) == text
+
+
+def test_every_pinned_requirement_is_exact_and_names_no_index() -> None:
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    assert all(re.match(r"^[a-z0-9._-]+(\[[a-z,]+\])?==[^ ]+( ; .+)?$", line) for line in lines if line)
+    pinned = {re.split(r"[\[=]", line)[0] for line in lines}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wanted = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
+    assert {re.split(r"[<>=]", requirement)[0] for requirement in wanted} <= pinned

@@ -1,0 +1,56 @@
+"""Does `make ui` bring the store up to date and open the comparison?"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline import download, storage, train
+from pipeline.params import MODELS
+from pipeline.tools import ui
+from pipeline.tracking import store
+from pipeline.tracking.records import CELL_VARIABLE
+
+
+def test_without_runs_it_says_how_to_make_some(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments: list[str] = []
+    with pytest.raises(SystemExit, match="no runs yet; type make demo or make repro first"):
+        ui.main(arguments)
+
+
+def test_it_serves_the_store_at_the_comparison_of_the_newest_runs(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served: list[list[str]] = []
+    arguments = ["--port", "5055"]
+    monkeypatch.setattr(os, "execv", lambda _, arguments: served.append(arguments))
+    download.main()
+    for model in (*MODELS, "conv"):
+        train.main(model)  # conv twice: the newest counts
+    newest = {storage.load_json(storage.RUNS / f"train@{model}.json")[0]["run_id"] for model in MODELS}
+    with monkeypatch.context() as patch:
+        patch.setenv(CELL_VARIABLE, "fc-0")
+        train.main("fc")  # later still, but of the study
+    ui.main(arguments)
+
+    assert "http://127.0.0.1:5055/#/experiments/1/runs?viewStateShareKey=comparison" in capsys.readouterr().out
+    (arguments,) = served
+    assert f"sqlite:///{workspace / 'mlflow.db'}" in arguments
+    assert arguments[arguments.index("--host") + 1] == "127.0.0.1"
+    client = store.open_store()
+    view = json.loads(client.get_experiment("1").tags["mlflow.sharedViewState.comparison"])
+    assert len(client.search_runs(["1"])) == 3
+    assert {run.info.run_id for run in client.search_runs(["1"], view["searchFilter"])} == newest
+
+
+def test_a_server_that_runs_already_is_only_named(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments: list[str] = []
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5999")
+    monkeypatch.setattr(ui, "comparison", lambda: "#/experiments/7")
+    ui.main(arguments)
+    assert capsys.readouterr().out == "Compare FC and conv: http://127.0.0.1:5999/#/experiments/7\n"

@@ -1,0 +1,135 @@
+"""Does sync leave alone what it should: other folders' results, deletions, half-made runs, other processes?"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import storage
+from pipeline.tracking import runs, store, sync
+from pipeline.tracking.records import Record, record_path
+from tests.conftest import all_runs, enter
+
+
+def without_store(folder: Path) -> None:
+    shutil.rmtree(folder / store.ARTIFACTS)
+    for path in folder.glob(f"{store.DATABASE}*"):
+        path.unlink()
+
+
+def sync_at_once(folder: Path, barrier: Any) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        enter(folder, patch)
+        store.open_store()
+        barrier.wait()
+        sync.update_store()
+
+
+def test_three_processes_restore_each_run_once(copied: Path) -> None:
+    without_store(copied)
+    processes = multiprocessing.get_context("spawn")
+    barrier = processes.Barrier(3, timeout=300)  # one that dies must not keep the others
+    started = [processes.Process(target=sync_at_once, args=(copied, barrier), daemon=True) for _ in range(3)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join()
+    assert [process.exitcode for process in started] == [0, 0, 0]
+    assert sorted(run.data.params["model"] for run in all_runs(store.open_store())) == ["conv", "fc"]
+
+
+def test_an_interrupted_restoration_goes_on(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_store(copied)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sync, "describe_run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            sync.update_store()
+    (begun,) = all_runs(store.open_store())
+    sync.update_store()
+    runs = {run.info.run_id: run for run in all_runs(store.open_store())}
+    assert len(runs) == 2
+    assert runs[begun.info.run_id].info.status == "FINISHED"
+    assert runs[begun.info.run_id].data.params["kl_weight"] == "1.0"
+
+
+def test_an_experiment_with_the_same_weights_changes_nothing_that_the_checkout_shows(copied: Path) -> None:
+    sync.update_store()
+    before = [run.to_dictionary() for run in all_runs(store.open_store())]
+    experiment = copied / "copy" / storage.RUNS
+    shutil.copytree(storage.REPORTS, experiment.parent)
+    path = experiment / "evaluate@conv.json"
+    (content,) = storage.load_json(path)
+    content["metrics"]["test/mse"] = 0.5
+    content["metrics"]["test/new"] = 1.0
+    storage.save_json(path, [content])
+    sync.update_store(experiment)
+    after = {run.data.params["model"]: run for run in all_runs(store.open_store())}
+    assert after["conv"].data.metrics.pop("test/new") == 1.0
+    assert {run["info"]["run_id"]: run["data"]["metrics"]["test/mse"] for run in before} == {
+        run.info.run_id: run.data.metrics["test/mse"] for run in after.values()
+    }
+
+
+def test_new_metrics_and_figures_of_the_checkout_replace_the_old(copied: Path) -> None:
+    (content,) = storage.load_json(record_path("evaluate@fc"))
+    content["metrics"]["test/mse"] = 0.5
+    content["started"] = "2001-01-01T00:00:00.000+00:00"  # results from the run cache are older
+    storage.save_json(record_path("evaluate@fc"), [content])
+    figure = storage.FIGURES / "fc_samples.png"
+    shutil.copy(storage.FIGURES / "conv_samples.png", figure)
+    (drawn,) = storage.load_json(record_path("render"))
+    old = drawn["outputs"][str(figure)]["sha256"]
+    drawn["outputs"][str(figure)] = drawn["outputs"][str(storage.FIGURES / "conv_samples.png")]
+    storage.save_json(record_path("render"), [drawn])
+    sync.update_store()
+    client = store.open_store()
+    run = client.get_run(str(Record.load(record_path("train@fc")).run_id))
+    assert run.data.metrics["test/mse"] == 0.5
+    assert run.data.tags["figure.fc_samples"].split() == [old, drawn["outputs"][str(figure)]["sha256"]]
+    assert Path(client.download_artifacts(run.info.run_id, "samples.png")).read_bytes() == figure.read_bytes()
+
+
+def test_a_deleted_experiment_stays_deleted_until_a_new_training(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = store.open_store()
+    client.delete_experiment("1")
+    sync.update_store()
+    assert "note: experiment shapes was deleted in MLflow and stays deleted" in capsys.readouterr().out
+    assert all_runs(client) == []
+    record = Record("train@fc", Record.load(record_path("train@fc")).parameters, "shapes")
+    with runs.live_run(record, copied / "lock") as run:
+        assert run is not None
+    assert "note: experiment shapes was deleted in MLflow; it is back" in capsys.readouterr().out
+    assert len(all_runs(client)) == 3
+
+
+def test_a_run_deleted_before_it_was_complete_stops_no_other(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    without_store(copied)
+    client = store.open_store()
+    record = Record.load(record_path("train@conv"))
+    begun = client.create_run(store.experiment_id(client, "shapes"), tags={store.ORIGINAL_TAG: str(record.run_id)})
+    client.delete_run(begun.info.run_id)
+    sync.update_store()
+    assert f"({begun.info.run_id}) was deleted in MLflow and stays deleted" in capsys.readouterr().out
+    assert [run.data.params["model"] for run in all_runs(client)] == ["fc"]
+
+
+def test_params_yaml_is_the_one_of_the_training(copied: Path) -> None:
+    made_under = Path("params.yaml").read_text()
+    Path("params.yaml").write_text("edited: since\n")
+    without_store(copied)
+    sync.update_store()
+    client = store.open_store()
+    for run in all_runs(client):
+        assert Path(client.download_artifacts(run.info.run_id, "params.yaml")).read_text() == made_under
+        assert json.loads(run.data.params["train.epochs"]) == 2

@@ -1,0 +1,40 @@
+"""Where do images and batches go? Tested as far as a machine without a GPU can."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipeline.vae.device import describe, place, prepare
+from pipeline.vae.images import batches, generator
+
+CUDA = torch.device("cuda")
+
+
+def test_a_cpu_is_called_so_and_a_gpu_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"model of {device}")
+    assert describe(torch.device("cpu")) == "cpu"
+    assert describe(CUDA) == "model of cuda"
+
+
+def test_images_that_do_not_fit_on_a_gpu_stay_where_they_are(
+    shapes: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2 * shapes.nbytes - 1, 10**10))
+    assert place(shapes, CUDA) is shapes
+    assert place(shapes, torch.device("cpu")) is shapes
+
+
+def test_batches_go_to_the_device_of_the_network(shapes: torch.Tensor) -> None:
+    elsewhere = torch.device("meta")  # holds no numbers, but refuses to mix with tensors that do
+    found = list(batches(shapes, 20, generator(0, "shuffle"), flips=True, device=elsewhere))
+    assert [(batch.device, batch.shape[0], batch.dtype) for batch in found] == [
+        (elsewhere, count, torch.float32) for count in (20, 20, 10)
+    ]
+
+
+@pytest.mark.parametrize("threads", [None, 1])
+def test_deterministic_algorithms_are_demanded_and_memory_is_not_filled(threads: int | None) -> None:
+    prepare(threads)
+    assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
