@@ -4,6 +4,7 @@ PUBLISH ?= data.source=folder data.path=data/raw/cifar10-jpeg.tar.xz data.name=c
 PORT ?= 5050
 UV := uv==0.13.9
 READY := .venv/.ready
+PARALLEL := --numprocesses auto --dist loadscope  # tests of a module share what it set up
 PEERS := .venv/bin/uv pip install --quiet --python .venv --group peers --constraints requirements.txt
 
 # Setting up must not use the python that it replaces.
@@ -11,7 +12,7 @@ SYSTEM := PATH="$(PATH)"
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: demo repro study publish yardstick ui explore test test-all lint bench compare better peers clean history
+.PHONY: demo repro study publish yardstick ui explore test test-all lint bench peers clean history
 
 demo: history $(READY)  ## the whole pipeline on built-in shapes, figures in demo/
 	.venv/bin/python -m pipeline demo
@@ -35,34 +36,29 @@ ui: $(READY)  ## MLflow, and the address of the comparison
 explore: $(READY)  ## latent space, to touch: FC beside conv, on a page of this machine
 	.venv/bin/python -m pipeline explore
 
-test: $(READY)
-	.venv/bin/python -m pytest -m "not slow"
+test: $(READY)  ## all but the tests that run dvc and git, in minutes
+	.venv/bin/python -m pytest $(PARALLEL) -m "not slow"
 
 test-all: $(READY)
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest $(PARALLEL)
 
-lint: $(READY)
+lint: $(READY)  ## style, types, and who may import whom
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/lint-imports
 	.venv/bin/mypy
 
 bench: history $(READY)  ## how fast it is, beside the assignment's way and pythae; an otherwise idle machine, an hour
 	$(PEERS)
 	.venv/bin/python -m bench.speed $(PUBLISH)
 
-compare: history $(READY)  ## one likelihood with the other, and with the assignment's recipe
-	.venv/bin/python -m bench.compare $(PUBLISH)
-
-better: history $(READY)  ## README's setting for better pictures, and those tried before it
-	.venv/bin/python -m bench.better $(PUBLISH)
-
 peers: $(READY)  ## against pythae on data/images.safetensors, in equal time; three trainings
 	$(PEERS)
 	.venv/bin/python -m bench.peers
 
 clean:  ## what a run leaves behind, but neither data nor the MLflow store
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache demo
-	find pipeline tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage demo
+	find pipeline tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 history:
 	@$(SYSTEM) $(PYTHON) -m pipeline.tracking.experiments

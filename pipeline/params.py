@@ -67,7 +67,7 @@ class Data(Section):
     def source_has_what_it_needs(self) -> Self:
         mistakes = []
         if self.source == "folder" and not self.path:
-            mistakes.append("path: found null, expected a folder or an archive of pictures, because source is folder")
+            mistakes.append("path: found null, expected a folder or an archive of images, because source is folder")
         if self.source != "folder" and self.path is not None:
             mistakes.append(f"path: found {self.path!r}, expected null unless source is folder (it is {self.source})")
         if self.source != "cifar10" and self.url is not None:

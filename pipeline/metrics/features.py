@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import InputError
 from pipeline.params import Yardstick
+from pipeline.vae.device import has_bfloat16
 from pipeline.vae.images import CHANNELS, batches, generator, to_float
 
 FEATURES = 128
@@ -95,7 +96,8 @@ def fit_classifier(
     """Train in place on uint8 images [N, 3, 32, 32] with int64 labels [N], all on one device.
 
     Nesterov's momentum, learning rate and momentum in one cycle (Smith & Topin 2018), mirrored and shifted images,
-    smoothed labels, matrix products in bfloat16. `on_batch` is told the number of images after each step.
+    smoothed labels, matrix products in bfloat16 where the device has it. `on_batch` is told the number of images after
+    each step.
     """
     steps = settings.epochs * math.ceil(len(images) / settings.batch_size)
     optimizer = torch.optim.SGD(
@@ -119,7 +121,7 @@ def fit_classifier(
         for indices in torch.randperm(len(images), generator=rng).split(settings.batch_size):
             chosen = indices.to(images.device)
             augmented = _mirrored_and_shifted(to_float(images[chosen]), rng)
-            with torch.autocast(images.device.type, dtype=torch.bfloat16):
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=has_bfloat16(images.device)):
                 logits = classifier(augmented)
             loss = F.cross_entropy(logits.float(), labels[chosen], label_smoothing=LABEL_SMOOTHING)
             optimizer.zero_grad()
