@@ -24,6 +24,7 @@ import torch
 import yaml
 from torch import nn
 
+from bench.commands import answer_times
 from bench.contenders import edited, parameters
 from bench.many_images import write_images
 from bench.overhead import tracking_share
@@ -84,9 +85,9 @@ def main() -> None:
         _, header = storage.load_tensors(images, ())
         record.data_name, record.data_md5 = header["name"], storage.md5(images)
         content: dict[str, Any] = {"data_md5": record.data_md5, "machine": machine(), "pythae": version("pythae")}
-        for measure in MEASURES:
-            content[measure.__name__] = measure(images, overrides)
-            print(f"{measure.__name__}: {json.dumps(content[measure.__name__])}", flush=True)
+        for name, measure in MEASURES.items():
+            content[name] = measure(images, overrides)
+            print(f"{name}: {json.dumps(content[name])}", flush=True)
     storage.save_json(NUMBERS, content)
     record.environment = {"threads": str(torch.get_num_threads())}
     record.save([], [NUMBERS])
@@ -216,9 +217,22 @@ def demo(images: Path, _: list[str]) -> dict[str, float]:
     return {"seconds": python(["-m", "pipeline", "demo"]).seconds}
 
 
-MEASURES: tuple[Callable[[Path, list[str]], dict[str, Any]], ...] = (
-    training, quality, latent_size, at_once, data_size, stages, many_images, tracking, demo,
-)  # fmt: skip
+def commands(images: Path, _: list[str]) -> dict[str, list[float]]:
+    return answer_times()
+
+
+MEASURES: Mapping[str, Callable[[Path, list[str]], dict[str, Any]]] = {  # by their keys in speed.json
+    "training": training,
+    "quality": quality,
+    "latent_size": latent_size,
+    "at_once": at_once,
+    "data_size": data_size,
+    "stages": stages,
+    "many_pictures": many_images,
+    "tracking": tracking,
+    "demo": demo,
+    "commands": commands,
+}
 
 
 def contender(*arguments: object) -> Watched:

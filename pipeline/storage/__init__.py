@@ -35,6 +35,7 @@ def main_checkout() -> Path:
 
 
 def weights_path(model: str) -> Path:
+    """Where the weights of `model` lie, relative to the workspace: of fc, conv or the yardstick."""
     return Path("models", model, "weights.safetensors")
 
 
@@ -95,11 +96,13 @@ def spool(parts: Iterable[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
 
 
 def save_json(path: Path, content: object) -> None:
+    """Write `content` as indented JSON; ValueError for a number that is not finite."""
     with replacing(path) as partial:
         partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def load_json(path: Path) -> Any:
+    """The content of a JSON file; InputError for one that is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
