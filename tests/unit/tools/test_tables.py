@@ -1,0 +1,53 @@
+"""Do README and docs/ show the numbers of the committed reports, and would a number changed by hand be noticed?"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.tools import tables
+from tests.conftest import ROOT
+
+PAGES = [path.relative_to(ROOT).as_posix() for path in tables.pages(ROOT)]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_shows_the_numbers_of_the_committed_reports(page: str, published_folder: Path) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert tables.with_tables(text, published_folder) == text, "python -m pipeline tables makes the tables anew"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_number_changed_by_hand_is_noticed(page: str, published_folder: Path) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for block in tables.BLOCK.finditer(text):
+        changed = re.sub(r"(\d)\.(\d)", r"\1.9\2", block["table"], count=1)
+        assert changed != block["table"]
+        forged = text[: block.start("table")] + changed + text[block.end("table") :]
+        assert tables.with_tables(forged, published_folder) == text
+
+
+def test_every_table_stands_on_a_page() -> None:
+    blocks = [block for page in PAGES for block in tables.BLOCK.finditer((ROOT / page).read_text(encoding="utf-8"))]
+    assert {block["name"] for block in blocks} == tables.TABLES.keys()
+
+
+def test_the_command_fills_in_every_page(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (published / "docs").mkdir()
+    empty = "before\n<!-- {} -->\nold\n<!-- end -->\nafter\n"
+    (published / "README.md").write_text(empty.format("claims"))
+    (published / "docs/page.md").write_text(empty.format("tracking"))
+    monkeypatch.chdir(published)
+    tables.main()
+    for page, name in (("README.md", "claims"), ("docs/page.md", "tracking")):
+        table = tables.TABLES[name](published)
+        assert Path(page).read_text() == empty.format(name).replace("old\n", table)
+
+
+def test_a_marker_without_a_table_is_named(tmp_path: Path) -> None:
+    text = "<!-- resluts -->\n<!-- end -->\n"
+    with pytest.raises(InputError, match=r"found the marker resluts, expected one of summary, "):
+        tables.with_tables(text, tmp_path)
