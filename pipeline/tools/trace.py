@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline import storage
 from pipeline.errors import InputError
@@ -19,6 +19,7 @@ from pipeline.tracking import lineage
 from pipeline.tracking.experiments import committed, export, git
 from pipeline.tracking.records import CELLS, Record, beside, load_records, locked_beside, locks_of, record_folders
 
+folders_here = cache(record_folders)  # every file asks for them
 DIRTY = {"True": True, "False": False}  # as MLflow's tag says it
 
 
@@ -54,7 +55,7 @@ def results_here() -> list[Path]:
     found = set(Path("models").glob("*/*.safetensors"))
     for folder in (storage.RUNS, *CELLS.glob(f"*/{storage.RUNS}")):
         found |= {path for path in folder.parent.rglob("*") if path.is_file() and path.parent.name != folder.name}
-        found |= {beside(folder, Path(listed)) for _, listed in shelf_of(folder).entries.values()}
+        found |= {beside(folder, Path(file.path)) for file in shelf_of(folder).written.values()}
     return sorted(found - {storage.IMAGES})
 
 
@@ -101,18 +102,27 @@ def _address(page: str) -> str:
     return f"make ui, then http://127.0.0.1:5050/{page}"
 
 
+class Written(NamedTuple):
+    """A file that a record lists as its output, by the record's name for it."""
+
+    record: Record
+    path: str
+    md5: str
+    sha256: str
+
+
 @dataclass(frozen=True)
 class Shelf:
     """Records that belong together, what each has written, and the md5 by path that dvc.lock states beside them."""
 
     name: str
     records: list[Record]
-    entries: dict[Path, tuple[Record, str]]  # by absolute path: the record that lists it, and its name for it
+    written: dict[Path, Written]  # by absolute path
     locked: dict[str, str]
 
-    def find(self, kind: str, value: str) -> tuple[Record, str] | None:
-        """The record that lists a file with that md5 or sha256, and the path under which it does."""
-        return next((found for found in self.entries.values() if found[0].outputs[found[1]][kind] == value), None)
+    def find(self, content: str) -> Written | None:
+        """The file with that md5 or sha256."""
+        return next((file for file in self.written.values() if content in (file.md5, file.sha256)), None)
 
 
 @dataclass
@@ -152,16 +162,16 @@ def trace_file(path: Path) -> Trace:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     md5, sha256 = lineage.hashes(path).values()
-    found = _entry_of(path, sha256) or _find_content(sha256)
-    if found is None:
+    shelf, file = _find(path, sha256)
+    if shelf is None or file is None:
         if stored := _trace_in_store(path, sha256):
             return stored
         raise InputError(f"{path}: {_diagnosis(path)}")
-    shelf, record, listed = found
-    if shelf.locked.get(listed, md5) != md5:
-        raise InputError(f"{path}: its md5 is {md5}, but dvc.lock beside {shelf.name} says {shelf.locked[listed]}")
+    record = file.record
+    if (locked := shelf.locked.get(file.path, md5)) != md5:
+        raise InputError(f"{path}: its md5 is {md5}, but dvc.lock beside {shelf.name} says {locked}")
     for name, input_md5 in record.inputs.items():
-        if not any(place.find("md5", input_md5) for place in chain([shelf], _shelves(input_md5))):
+        if not any(place.find(input_md5) for place in chain([shelf], _shelves(input_md5))):
             raise InputError(f"{path}: {record.stage} read {name} with md5 {input_md5}, but no record has written that")
     shown = record.weights_md5
     if path.suffix == ".png":
@@ -178,21 +188,18 @@ def trace_file(path: Path) -> Trace:
     )  # fmt: skip
 
 
-def _entry_of(path: Path, sha256: str) -> tuple[Shelf, Record, str] | None:
-    """The record that lists this very path; InputError when it lists another content there."""
+def _find(path: Path, sha256: str) -> tuple[Shelf, Written] | tuple[None, None]:
+    """The records here that list this very path, else those here or in git's history that list a file of this content.
+
+    InputError when another content is listed under the path.
+    """
     for shelf in shelves_here():
-        if found := shelf.entries.get(path.absolute()):
-            record, listed = found
-            if (written := record.outputs[listed]["sha256"]) != sha256:
-                wrote = f"{record.stage} in {shelf.name} wrote {written[:12]}"
+        if file := shelf.written.get(path.absolute()):
+            if file.sha256 != sha256:
+                wrote = f"{file.record.stage} in {shelf.name} wrote {file.sha256[:12]}"
                 raise InputError(f"{path}: {_lost_text(path)}found sha256 {sha256[:12]}, but {wrote}")
-            return shelf, record, listed
-    return None
-
-
-def _find_content(sha256: str) -> tuple[Shelf, Record, str] | None:
-    """The record that lists a file of this content, here or else in git's history, and the path under which it does."""
-    return next(((shelf, *found) for shelf in _shelves(sha256) if (found := shelf.find("sha256", sha256))), None)
+            return shelf, file
+    return next(((shelf, file) for shelf in _shelves(sha256) if (file := shelf.find(sha256))), (None, None))
 
 
 def _training(path: Path, shelf: Shelf, user: Record, name: str, weights_md5: str) -> Training:
@@ -290,12 +297,6 @@ def shelves_here() -> Iterator[Shelf]:
 
 
 @cache
-def folders_here() -> list[Path]:
-    """The folders of records of this checkout."""
-    return record_folders()
-
-
-@cache
 def history() -> list[tuple[str, Path, str]]:
     """What each commit, of any branch or experiment, changed of records: its hash, a record's folder, and the change.
 
@@ -331,9 +332,9 @@ def shelf_of(folder: Path, commit: str = "") -> Shelf:
 
 def _read_shelf(folder: Path, name: str) -> Shelf:
     records = load_records(folder)
-    listed = [(record, path) for record in records for path in record.outputs]
-    entries = {beside(folder, Path(path)).absolute(): (record, path) for record, path in listed}
-    return Shelf(name, records, entries, locked_beside(folder))
+    files = [Written(record, path, **hashes) for record in records for path, hashes in record.outputs.items()]
+    by_path = {beside(folder, Path(file.path)).absolute(): file for file in files}
+    return Shelf(name, records, by_path, locked_beside(folder))
 
 
 @cache

@@ -23,10 +23,10 @@ SOMEBODY = {  # for DVC's commits of a workspace with changes, none of which ent
 }
 
 
-def git(*arguments: str, stdin: bytes = b"") -> bytes:
+def git(*arguments: str) -> bytes:
     """What a git command prints; InputError with git's own reason where it fails or there is no git."""
     try:
-        return subprocess.run(["git", *arguments], input=stdin, check=True, capture_output=True).stdout
+        return subprocess.run(["git", *arguments], check=True, capture_output=True).stdout
     except subprocess.CalledProcessError as error:
         reason = " ".join(error.stderr.decode(errors="replace").split())
         raise InputError(f"git {arguments[0]} failed: {reason}") from None
@@ -43,8 +43,8 @@ def run_experiment(name: str, overrides: Sequence[str], targets: Sequence[str] =
     subprocess.run(["dvc", "exp", "remove", "--quiet", name], capture_output=True, check=False)
     settings = [argument for override in overrides for argument in ("--set-param", override)]
     run = ["dvc", "exp", "run", "--temp", "--name", name, *settings, *targets]
-    unknown = subprocess.run(["git", "config", "user.email"], capture_output=True, check=False).returncode
-    finished = subprocess.run(run, env=os.environ | (SOMEBODY if unknown else {}), check=False)
+    known = git("config", "--get", "--default", "", "user.email").strip()
+    finished = subprocess.run(run, env=os.environ | ({} if known else SOMEBODY), check=False)
     if finished.returncode:
         raise InputError(f"experiment {name}: dvc exp run failed with exit status {finished.returncode}, as told above")
     references = git("for-each-ref", "--format=%(objectname)", f"refs/exps/*/*/{name}").decode().split()
