@@ -17,7 +17,7 @@ from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.tracking import lineage
 from pipeline.tracking.experiments import committed, export, git
-from pipeline.tracking.records import CELLS, Record, beside, load_records, locked_beside, locks_of, record_folders
+from pipeline.tracking.records import CELLS, Record, beside, load_records, locked_beside, record_folders
 
 folders_here = cache(record_folders)  # every file asks for them
 DIRTY = {"True": True, "False": False}  # as MLflow's tag says it
@@ -324,9 +324,8 @@ def shelf_of(folder: Path, commit: str = "") -> Shelf:
         return _read_shelf(folder, folder.as_posix())
     with tempfile.TemporaryDirectory() as copy:
         export(commit, PurePosixPath(folder), Path(copy, folder))
-        for lock in locks_of(folder):
-            if content := committed(commit, lock.as_posix()):
-                Path(copy, lock).write_bytes(content)
+        lock = "study/dvc.lock" if folder.is_relative_to(CELLS) else "dvc.lock"
+        Path(copy, lock).write_bytes(committed(commit, lock))
         return _read_shelf(Path(copy, folder), f"{folder.as_posix()} at commit {commit[:10]}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -63,7 +63,7 @@ def stored_runs_path() -> Path | None:
     return path and path.with_name(f"{path.name}.runs.json")
 
 
-def save_stored_runs(path: Path, runs: Sequence[StoredRun]) -> None:
+def save_stored_runs(path: Path, runs: Iterable[StoredRun]) -> None:
     """Write the index of the store's runs, with the time, atomically."""
     storage.save_json(path, {"written": datetime.now(UTC).isoformat(), "runs": [asdict(run) for run in runs]})
 

@@ -145,19 +145,13 @@ def beside(folder: Path, path: Path) -> Path:
     return folder.parent.parent / path
 
 
-def locks_of(folder: Path) -> list[Path]:
-    """Where the dvc.lock that was written with a folder of records may be, the likeliest first.
+def lock_beside(folder: Path) -> Path | None:
+    """The dvc.lock that was written with a folder of records, if it is there.
 
     ./dvc.lock for reports/runs, study/dvc.lock for the study's cells, else inside, as in demo/.
     """
-    if _cell(folder):
-        return [folder.parents[3] / "dvc.lock"]
-    return [folder.parent / "dvc.lock", folder.parent.parent / "dvc.lock"]
-
-
-def lock_beside(folder: Path) -> Path | None:
-    """The dvc.lock that was written with a folder of records, if it is there."""
-    return next((path for path in locks_of(folder) if path.exists()), None)
+    places = [folder.parents[3]] if _cell(folder) else [folder.parent, folder.parent.parent]
+    return next((place / "dvc.lock" for place in places if (place / "dvc.lock").exists()), None)
 
 
 def locked_beside(folder: Path) -> dict[str, str]:

@@ -66,13 +66,14 @@ def create_run(client: MlflowClient, record: Record, restores: str | None = None
 
 
 def describe_run(client: MlflowClient, run_id: str, record: Record) -> None:
-    """Parameters and data set of a training."""
+    """Parameters, data set and params.yaml of a training."""
     dataset = Dataset(record.data_name, (record.data_md5 or "")[:8], "local", '{"uri": "data/images.safetensors"}')
     used = [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
     try:
         client.log_inputs(run_id, used)
     except Exception:  # another process has just added the same data set, which MLflow finds now
         client.log_inputs(run_id, used)
+    client.log_dict(run_id, dict(record.parameters), "params.yaml")
     parameters = {"model": record.model, **record.parameters}  # last: a run that has them is described
     client.log_batch(run_id, params=[Param(key, str(value)) for key, value in parameters.items()])
 
