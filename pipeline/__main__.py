@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping
+from difflib import get_close_matches
 from importlib import import_module
 from typing import NamedTuple
 
@@ -41,6 +43,7 @@ OF_A_MODEL = ("train", "evaluate")
 
 
 def main() -> None:
+    """Read the command line, and run what it names."""
     parser = argparse.ArgumentParser(prog="python -m pipeline", description="Run a stage, as DVC does, or a tool.")
     commands = parser.add_subparsers(dest="name", required=True, metavar="stage or tool")
     for name, (_, question) in STAGES.items():
@@ -52,14 +55,17 @@ def main() -> None:
             command.add_argument("stage", help="to run for the cell")
     for name, (_, question) in TOOLS.items():
         commands.add_parser(name, help=question, add_help=False)
+    for name in sys.argv[1:2]:
+        if name not in commands.choices and (near := get_close_matches(name, commands.choices, n=1)):
+            parser.error(f"found the stage or tool {name}, did you mean {near[0]}?")
     given, rest = parser.parse_known_args()
     if given.name in TOOLS:
-        run_command(lambda: import_module(f"pipeline.{TOOLS[given.name].module}").main(rest))
+        import_module(f"pipeline.{TOOLS[given.name].module}").main(rest)
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     else:
         name, *arguments = vars(given).values()
-        run_command(lambda: run(name, arguments))
+        run(name, arguments)
 
 
 def run(stage: str, arguments: list[str]) -> None:
@@ -71,4 +77,4 @@ def run(stage: str, arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import signal
 import sys
 import threading
@@ -15,14 +16,24 @@ from pipeline.errors import InputError, printable
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run `main`; an InputError becomes a line on stderr for each mistake and exit status 1."""
+    """Run `main`; an InputError becomes a line on stderr for each mistake and exit status 1.
+
+    Where the reader of its output has gone, as `head` does, it ends silently, as a signal would end it.
+    """
     for ending in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(ending) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(ending, lambda number, _: sys.exit(128 + number))
     if "DVC_STAGE" in os.environ:
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     try:
-        main()
+        try:
+            main()
+        finally:
+            sys.stdout.flush()  # at the interpreter's own end it would be too late to say nothing
+    except BrokenPipeError:
+        if not _reader_is_gone():
+            raise
+        sys.exit(128 + signal.SIGPIPE)
     except InputError as error:
         sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
     except Exception as error:
@@ -69,6 +80,17 @@ class Interruption:
     def _restore(self) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
+
+
+def _reader_is_gone() -> bool:
+    """Whether nobody reads stdout or stderr any more; what is left to be written there then goes nowhere."""
+    outputs = select.poll()
+    for descriptor in (1, 2):
+        outputs.register(descriptor, 0)  # asked for no event, poll tells of errors alone
+    gone = [descriptor for descriptor, _ in outputs.poll(0)]
+    for descriptor in gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+    return bool(gone)
 
 
 def _disk_is_full(error: BaseException | None) -> bool:

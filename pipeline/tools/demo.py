@@ -9,10 +9,9 @@ from pathlib import Path
 
 from pipeline import storage
 from pipeline.params import MODELS
-from pipeline.tools import tables
 from pipeline.tracking import sync
 from pipeline.tracking.experiments import export_results, forget_experiment, run_experiment
-from pipeline.tracking.records import Record, beside
+from pipeline.tracking.records import beside, load_records
 
 DEMO = Path("demo")
 DATA_NAME = "shapes"
@@ -28,6 +27,7 @@ SHOWN = ("elbo", "bits_per_dim", "psnr", "ssim", "active_units")
 
 
 def main(arguments: Sequence[str] = ()) -> None:
+    """Make demo/ and the runs of shapes in MLflow anew."""
     argparse.ArgumentParser(prog="python -m pipeline demo", description=__doc__).parse_args(arguments)
     revision = run_experiment("demo", OVERRIDES)
     shutil.rmtree(DEMO, ignore_errors=True)
@@ -48,12 +48,12 @@ def main(arguments: Sequence[str] = ()) -> None:
 
 
 def remove_other_results(root: Path) -> None:
-    """Remove from a copy of reports/ what the demo did not make: the published study, comparisons and yardstick."""
-    shutil.rmtree(root / tables.COMPARISONS.name, ignore_errors=True)
-    for path in (root / storage.RUNS.name).glob("*.json"):
-        record = Record.load(path)
-        if record.data_name != DATA_NAME:
+    """Remove from a copy of reports/ what no record of the demo lists: the published study, for one."""
+    folder = root / storage.RUNS.name
+    made = [record for record in load_records(folder) if record.data_name == DATA_NAME]
+    kept = {beside(folder, path) for record in made for path in (record.path, *map(Path, record.outputs))}
+    for path in sorted(root.rglob("*"), reverse=True):  # files come before their folder
+        if path.is_file() and path not in kept | {root / "dvc.lock"}:
             path.unlink()
-            for output in map(Path, record.outputs):
-                if output.is_relative_to(storage.REPORTS):
-                    beside(path.parent, output).unlink(missing_ok=True)
+        elif path.is_dir() and not any(path.iterdir()):
+            path.rmdir()

@@ -15,12 +15,14 @@ from pipeline.tracking.experiments import (
     export_results,
     export_study,
     forget_experiment,
+    git,
     require_history,
     run_experiment,
 )
 
 
 def main(arguments: Sequence[str]) -> None:
+    """`python -m pipeline publish [key=value ...]`."""
     parser = argparse.ArgumentParser(prog="python -m pipeline publish", description=__doc__)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="parameters that differ from params.yaml")
     publish_results(parser.parse_args(arguments).overrides)
@@ -29,27 +31,19 @@ def main(arguments: Sequence[str]) -> None:
 def publish_results(overrides: list[str]) -> None:
     """Run the pipeline and the study, take over their reports, locks and models, fill in README's tables and commit."""
     require_history()
-    changed = _git("status", "--porcelain", "--untracked-files=no").splitlines()
-    if changed:
+    if changed := git("status", "--porcelain", "--untracked-files=no").decode().splitlines():
         raise InputError(f"uncommitted changes ({changed[0].strip()}), expected none: commit or stash them first")
-    _git("var", "GIT_COMMITTER_IDENT")  # fails before the long work where it would fail after it
+    git("var", "GIT_COMMITTER_IDENT")  # fails before the long work where it would fail after it
     tables.require_known_tables(tables.README.read_text(encoding="utf-8"))
-    commit = _git("rev-parse", "--short", "HEAD").strip()
+    commit = git("rev-parse", "--short", "HEAD").decode().strip()
     revision = run_experiment("publish", overrides, ["--all-pipelines"])
     export_results(revision, Path())
     export_study(revision, Path())
     subprocess.run(["dvc", "checkout", "--quiet", "--force"], check=True)
     sync.update_store()
     tables.main()
-    _git("add", "dvc.lock", "README.md", storage.REPORTS.as_posix(), "study")
-    if _git("status", "--porcelain", "--untracked-files=no"):
-        _git("commit", "--quiet", "--message", f"Publish the results of {commit}: {' '.join(overrides)}".rstrip(": "))
+    git("add", "dvc.lock", "README.md", storage.REPORTS.as_posix(), "study")
+    if git("status", "--porcelain", "--untracked-files=no"):
+        git("commit", "--quiet", "--message", f"Publish the results of {commit}: {' '.join(overrides)}".rstrip(": "))
     forget_experiment("publish")
-    print(f"published: {_git('log', '-1', '--oneline').strip()}")
-
-
-def _git(*arguments: str) -> str:
-    try:
-        return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout
-    except subprocess.CalledProcessError as error:
-        raise InputError(f"git {arguments[0]} failed: {' '.join(error.stderr.split())}") from None
+    print(f"published: {git('log', '-1', '--oneline').decode().strip()}")

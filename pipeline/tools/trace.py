@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from itertools import chain
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 from pipeline import storage
 from pipeline.errors import InputError
-from pipeline.tracking import store
-from pipeline.tracking.experiments import committed, export_results, export_study
+from pipeline.tracking import lineage
+from pipeline.tracking.experiments import committed, export, git
 from pipeline.tracking.records import CELLS, Record, beside, load_records, locked_beside, record_folders
+
+folders_here = cache(record_folders)  # every file asks for them
+DIRTY = {"True": True, "False": False}  # as MLflow's tag says it
 
 
 def main(arguments: Sequence[str]) -> None:
+    """`python -m pipeline trace`: exit status 1 when a link is broken."""
     parser = argparse.ArgumentParser(prog="python -m pipeline trace", description=__doc__)
     parser.add_argument("paths", nargs="*", type=Path, help="images, weights, metrics or curves")
     parser.add_argument("--all", action="store_true", help="everything under reports/, models/ and study/, a line each")
@@ -50,9 +53,9 @@ def main(arguments: Sequence[str]) -> None:
 def results_here() -> list[Path]:
     """Every file under reports/, models/ and the study's cells but records themselves, and all that records list."""
     found = set(Path("models").glob("*/*.safetensors"))
-    for folder in (storage.RUNS, *sorted(CELLS.glob(f"*/{storage.RUNS}"))):
+    for folder in (storage.RUNS, *CELLS.glob(f"*/{storage.RUNS}")):
         found |= {path for path in folder.parent.rglob("*") if path.is_file() and path.parent.name != folder.name}
-        found |= {beside(folder, Path(path)) for record in load_records(folder) for path in record.outputs}
+        found |= {beside(folder, Path(file.path)) for file in shelf_of(folder).written.values()}
     return sorted(found - {storage.IMAGES})
 
 
@@ -94,25 +97,32 @@ def _when(started: str | None, commit: str | None, dirty: bool | None) -> str:
 
 
 def _address(page: str) -> str:
-    if store.database() is None:
-        return f"{store.store_uri().rstrip('/')}/{page}"
+    if lineage.database() is None:
+        return f"{lineage.store_uri().rstrip('/')}/{page}"
     return f"make ui, then http://127.0.0.1:5050/{page}"
+
+
+class Written(NamedTuple):
+    """A file that a record lists as its output, by the record's name for it."""
+
+    record: Record
+    path: str
+    md5: str
+    sha256: str
 
 
 @dataclass(frozen=True)
 class Shelf:
-    """Records that belong together, and the md5 by path that dvc.lock states beside them."""
+    """Records that belong together, what each has written, and the md5 by path that dvc.lock states beside them."""
 
     name: str
-    folder: Path
     records: list[Record]
+    written: dict[Path, Written]  # by absolute path
     locked: dict[str, str]
 
-    def outputs(self) -> Iterator[tuple[Record, str, dict[str, str]]]:
-        """Each record with the paths that it lists and their md5 and sha256."""
-        for record in self.records:
-            for path, hashes in record.outputs.items():
-                yield record, path, hashes
+    def find(self, content: str) -> Written | None:
+        """The file with that md5 or sha256."""
+        return next((file for file in self.written.values() if content in (file.md5, file.sha256)), None)
 
 
 @dataclass
@@ -151,17 +161,17 @@ def trace_file(path: Path) -> Trace:
     """Follow a file to its trainings; InputError says which link is broken."""
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    sha256, md5 = storage.sha256(path), storage.md5(path)
-    found = _entry_of(path, sha256) or _find_content(sha256)
-    if found is None:
+    md5, sha256 = lineage.hashes(path).values()
+    shelf, file = _find(path, sha256)
+    if shelf is None or file is None:
         if stored := _trace_in_store(path, sha256):
             return stored
         raise InputError(f"{path}: {_diagnosis(path)}")
-    shelf, record, listed = found
-    if shelf.locked.get(listed, md5) != md5:
-        raise InputError(f"{path}: its md5 is {md5}, but dvc.lock beside {shelf.name} says {shelf.locked[listed]}")
+    record = file.record
+    if (locked := shelf.locked.get(file.path, md5)) != md5:
+        raise InputError(f"{path}: its md5 is {md5}, but dvc.lock beside {shelf.name} says {locked}")
     for name, input_md5 in record.inputs.items():
-        if not _is_made(shelf, input_md5):
+        if not any(place.find(input_md5) for place in chain([shelf], _shelves(input_md5))):
             raise InputError(f"{path}: {record.stage} read {name} with md5 {input_md5}, but no record has written that")
     shown = record.weights_md5
     if path.suffix == ".png":
@@ -178,73 +188,64 @@ def trace_file(path: Path) -> Trace:
     )  # fmt: skip
 
 
-def _entry_of(path: Path, sha256: str) -> tuple[Shelf, Record, str] | None:
-    """The record that lists this very path; InputError when it lists another content there."""
+def _find(path: Path, sha256: str) -> tuple[Shelf, Written] | tuple[None, None]:
+    """The records here that list this very path, else those here or in git's history that list a file of this content.
+
+    InputError when another content is listed under the path.
+    """
     for shelf in shelves_here():
-        for record, listed, hashes in shelf.outputs():
-            if beside(shelf.folder, Path(listed)).absolute() == path.absolute():
-                if hashes["sha256"] != sha256:
-                    wrote = f"{record.stage} in {shelf.name} wrote {hashes['sha256'][:12]}"
-                    raise InputError(f"{path}: {_lost_text(path)}found sha256 {sha256[:12]}, but {wrote}")
-                return shelf, record, listed
-    return None
-
-
-def _find_content(sha256: str) -> tuple[Shelf, Record, str] | None:
-    """The record that lists a file of this content, here or else in git's history, and the path under which it does."""
-    for shelf in _shelves(sha256):
-        for record, listed, hashes in shelf.outputs():
-            if hashes["sha256"] == sha256:
-                return shelf, record, listed
-    return None
-
-
-def _is_made(shelf: Shelf, md5: str) -> bool:
-    """Whether a record lists a file of this content as its output."""
-    return any(hashes["md5"] == md5 for place in chain([shelf], _shelves(md5)) for _, _, hashes in place.outputs())
+        if file := shelf.written.get(path.absolute()):
+            if file.sha256 != sha256:
+                wrote = f"{file.record.stage} in {shelf.name} wrote {file.sha256[:12]}"
+                raise InputError(f"{path}: {_lost_text(path)}found sha256 {sha256[:12]}, but {wrote}")
+            return shelf, file
+    return next(((shelf, file) for shelf in _shelves(sha256) if (file := shelf.find(sha256))), (None, None))
 
 
 def _training(path: Path, shelf: Shelf, user: Record, name: str, weights_md5: str) -> Training:
-    """The training that made the weights which the record `user` used or made, and its runs."""
+    """The training that made the weights which the record `user` used or made."""
     for place in chain([shelf], _shelves(weights_md5)):
         for record in place.records:
             if record.stage.startswith("train@") and weights_md5 in record.weights_md5.values():
                 if record.data_md5 != user.data_md5:
                     raise InputError(f"{path}: made from data {user.data_md5}, {name} is trained on {record.data_md5}")
-                training = Training(
-                    str(record.model), weights_md5, record.parameters["kl_weight"], record.commit, record.dirty,
-                    record.experiment, record.started, dict(record.parameters),
-                )  # fmt: skip
-                return _with_runs(training, record.run_id)
+                return _with_runs(record, weights_md5)
     raise InputError(f"{path}: shows {name} with weights {weights_md5}, but no record of a training has made them")
 
 
-def _with_runs(training: Training, run_id: str | None) -> Training:
-    runs = [run for run in stored_runs() if run.tags[store.WEIGHTS_TAG] == training.weights_md5]
-    training.runs = [{"id": run.id, "name": run.name, "page": run.page} for run in runs]
-    known = {run.id for run in runs} | {run.tags.get(store.ORIGINAL_TAG) for run in runs}
-    if (run_id or f"{store.UNTRACKED} {training.started}") not in known:
-        training.missing_run = run_id or "none was written while it trained"
-    return training
+def _with_runs(record: Record, weights_md5: str) -> Training:
+    """A training and the store's runs that have its weights."""
+    runs = [run for run in stored_runs() if run.tags[lineage.WEIGHTS_TAG] == weights_md5]
+    known = {run.id for run in runs} | {run.tags.get(lineage.ORIGINAL_TAG) for run in runs}
+    missing = (record.run_id or f"{lineage.UNTRACKED} {record.started}") not in known
+    return Training(
+        str(record.model), weights_md5, float(record.parameters["kl_weight"]), record.commit, record.dirty,
+        record.experiment, record.started, dict(record.parameters),
+        [{"id": run.id, "name": run.name, "page": run.page} for run in runs],
+        (record.run_id or "none was written while it trained") if missing else None,
+    )  # fmt: skip
 
 
 def _trace_in_store(path: Path, sha256: str) -> Trace | None:
     """What the runs say that carry a file of this content; a demo's records, for one, go when the next demo comes."""
     runs = [run for run in stored_runs() if any(sha256 in value.split() for value in run.tags.values())]
-    if not runs:
-        return None
-    trainings: dict[str, Training] = {}
-    for run in runs:
-        tags, dirty = run.tags, {"True": True, "False": False}.get(run.tags.get("git.dirty", ""))
-        training = Training(
-            tags["model"], tags[store.WEIGHTS_TAG], float(run.params["kl_weight"]), tags.get("git.commit"), dirty,
-            tags.get("dvc.exp"), run.started, dict(run.params),
+    trainings = {run.tags[lineage.WEIGHTS_TAG]: _record_of(run) for run in runs}
+    for record in trainings.values():
+        return Trace(
+            str(path), sha256, "a stage whose record is gone", None, None, None,
+            "the store's tags", record.data_name, record.data_md5 or "",
+            [_with_runs(training, weights_md5) for weights_md5, training in trainings.items()],
         )  # fmt: skip
-        trainings.setdefault(training.weights_md5, _with_runs(training, run.id))
-    tags = runs[0].tags
-    return Trace(
-        str(path), sha256, "a stage whose record is gone", None, None, None,
-        "the store's tags", tags["data.name"], tags.get("data.md5", ""), list(trainings.values()),
+    return None
+
+
+def _record_of(run: lineage.StoredRun) -> Record:
+    """What a run tells of its training."""
+    tags = run.tags
+    return Record(
+        f"train@{tags['model']}", run.params, tags["data.name"], tags.get("data.md5"), run_id=run.id,
+        started=run.started, commit=tags.get("git.commit"), dirty=DIRTY.get(tags.get("git.dirty", "")),
+        experiment=tags.get("dvc.exp"),
     )  # fmt: skip
 
 
@@ -278,36 +279,74 @@ def _weights_in(text: dict[str, str]) -> dict[str, str]:
 
 
 def _shelves(content: str) -> Iterator[Shelf]:
-    """The records here, then those at the commits, of experiments too, that brought a text or removed it."""
+    """The records here, then those at the commits that brought a record which states a hash, the newest first."""
     yield from shelves_here()
-    search = ["git", "log", "--all", "--format=%H", "-S", content, "--", storage.REPORTS.as_posix(), CELLS.as_posix()]
-    found = subprocess.run(search, capture_output=True, text=True, check=False)
-    for commit in found.stdout.split():
-        if not committed(commit, storage.RUNS.as_posix()):
-            continue
-        with tempfile.TemporaryDirectory() as copy:
-            export_results(commit, Path(copy))
-            export_study(commit, Path(copy))
-            for folder in record_folders(Path(copy)):
-                try:
-                    yield _shelf(folder, f"{folder.relative_to(copy).as_posix()} at commit {commit[:10]}")
-                except InputError:  # of another version of this pipeline
-                    print(f"note: the records at commit {commit[:10]} cannot be read", file=sys.stderr)
+    for commit, folder, change in history():
+        if content in change:
+            try:
+                shelf = shelf_of(folder, commit)
+            except InputError:  # of another version of this pipeline
+                print(f"note: the records at commit {commit[:10]} cannot be read", file=sys.stderr)
+            else:
+                yield shelf
+
+
+def shelves_here() -> Iterator[Shelf]:
+    """The records of this checkout, each folder read when it is asked for."""
+    return map(shelf_of, folders_here())
 
 
 @cache
-def shelves_here() -> list[Shelf]:
-    return [_shelf(folder, folder.as_posix()) for folder in record_folders()]
+def history() -> list[tuple[str, Path, str]]:
+    """What each commit, of any branch or experiment, changed of records: its hash, a record's folder, and the change.
 
-
-def _shelf(folder: Path, name: str) -> Shelf:
-    return Shelf(name, folder, load_records(folder), locked_beside(folder))
-
-
-@cache
-def stored_runs() -> list[store.StoredRun]:
-    """The store's runs; a trace needs no store, so one that does not answer is only said."""
+    Read at once: git takes as long to look for one hash.
+    """
+    shown = ["--all", "--full-history", "--diff-filter=AM", "--no-renames", "--unified=0", "--format=%x00%H"]
+    whatever_is_configured = ["--no-color", "--no-ext-diff", "--src-prefix=a/", "--dst-prefix=b/"]
+    places = [f":(glob){storage.REPORTS}/**/{storage.RUNS.name}/*.json", f":(glob){CELLS}/*/{storage.RUNS}/*.json"]
     try:
+        log = git("log", *shown, *whatever_is_configured, "--", *places).decode(errors="replace")
+    except InputError:  # no git, or no commit
+        return []
+    commits = [entry.split("\ndiff --git a/") for entry in log.split("\0")[1:]]
+    return [
+        (commit.strip(), Path(change.partition(" b/")[0]).parent, change)
+        for commit, *changes in commits
+        for change in changes
+    ]
+
+
+@cache
+def shelf_of(folder: Path, commit: str = "") -> Shelf:
+    """The records in a folder, as they are here or were at a commit."""
+    if not commit:
+        return _read_shelf(folder, folder.as_posix())
+    with tempfile.TemporaryDirectory() as copy:
+        export(commit, PurePosixPath(folder), Path(copy, folder))
+        lock = "study/dvc.lock" if folder.is_relative_to(CELLS) else "dvc.lock"
+        Path(copy, lock).write_bytes(committed(commit, lock))
+        return _read_shelf(Path(copy, folder), f"{folder.as_posix()} at commit {commit[:10]}")
+
+
+def _read_shelf(folder: Path, name: str) -> Shelf:
+    records = load_records(folder)
+    files = [Written(record, path, **hashes) for record in records for path, hashes in record.outputs.items()]
+    by_path = {beside(folder, Path(file.path)).absolute(): file for file in files}
+    return Shelf(name, records, by_path, locked_beside(folder))
+
+
+@cache
+def stored_runs() -> list[lineage.StoredRun]:
+    """The store's runs, from its index when there is one; one that does not answer is only said, none is needed."""
+    database, index = lineage.database(), lineage.stored_runs_path()
+    if database and not database.exists():
+        return []
+    if index and index.exists():
+        return lineage.load_stored_runs(index)
+    try:
+        from pipeline.tracking import store  # with it comes MLflow, which takes seconds
+
         return store.stored_runs()
     except Exception as error:
         print(f"note: the MLflow store does not answer ({error})", file=sys.stderr)

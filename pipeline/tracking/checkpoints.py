@@ -32,6 +32,7 @@ class Checkpoints:
 
     @property
     def lock_path(self) -> Path:
+        """The file that is locked while the training is under way."""
         return self.folder / "lock"
 
     @contextlib.contextmanager
@@ -45,6 +46,7 @@ class Checkpoints:
             yield
 
     def due(self) -> bool:
+        """Whether the last state is old enough for another."""
         return time.monotonic() - self._last >= self.seconds
 
     def save(self, step: int, arrays: storage.Arrays, header: Mapping[str, Any]) -> None:

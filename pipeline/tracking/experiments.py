@@ -23,6 +23,17 @@ SOMEBODY = {  # for DVC's commits of a workspace with changes, none of which ent
 }
 
 
+def git(*arguments: str) -> bytes:
+    """What a git command prints; InputError with git's own reason where it fails or there is no git."""
+    try:
+        return subprocess.run(["git", *arguments], check=True, capture_output=True).stdout
+    except subprocess.CalledProcessError as error:
+        reason = " ".join(error.stderr.decode(errors="replace").split())
+        raise InputError(f"git {arguments[0]} failed: {reason}") from None
+    except OSError as error:
+        raise InputError(f"git: cannot be run ({error.strerror})") from None
+
+
 def run_experiment(name: str, overrides: Sequence[str], targets: Sequence[str] = ()) -> str:
     """Run the pipeline in a temporary copy with `overrides` (key=value), and return the commit that holds its results.
 
@@ -32,11 +43,11 @@ def run_experiment(name: str, overrides: Sequence[str], targets: Sequence[str] =
     subprocess.run(["dvc", "exp", "remove", "--quiet", name], capture_output=True, check=False)
     settings = [argument for override in overrides for argument in ("--set-param", override)]
     run = ["dvc", "exp", "run", "--temp", "--name", name, *settings, *targets]
-    unknown = subprocess.run(["git", "config", "user.email"], capture_output=True, check=False).returncode
-    finished = subprocess.run(run, env=os.environ | (SOMEBODY if unknown else {}), check=False)
+    known = git("config", "--get", "--default", "", "user.email").strip()
+    finished = subprocess.run(run, env=os.environ | ({} if known else SOMEBODY), check=False)
     if finished.returncode:
         raise InputError(f"experiment {name}: dvc exp run failed with exit status {finished.returncode}, as told above")
-    references = _git("for-each-ref", "--format=%(objectname)", f"refs/exps/*/*/{name}").decode().split()
+    references = git("for-each-ref", "--format=%(objectname)", f"refs/exps/*/*/{name}").decode().split()
     if len(references) != 1:
         raise InputError(f"experiment {name}: found {len(references)} results, expected 1; see dvc exp show")
     return references[0]
@@ -50,20 +61,22 @@ def forget_experiment(name: str) -> None:
 def experiment_revisions() -> list[str]:
     """Commits of all experiments that DVC keeps here; none where git has no history."""
     try:
-        return _git("for-each-ref", "--format=%(objectname)", "refs/exps/*/*/*").decode().split()
-    except (OSError, subprocess.CalledProcessError):
+        return git("for-each-ref", "--format=%(objectname)", "refs/exps/*/*/*").decode().split()
+    except InputError:
         return []
 
 
 def committed(revision: str, path: str) -> bytes:
     """The content of a file at `revision`; b"" where that has no such file."""
-    shown = subprocess.run(["git", "show", f"{revision}:{path}"], capture_output=True, check=False)
-    return shown.stdout
+    try:
+        return git("show", f"{revision}:{path}")
+    except InputError:
+        return b""
 
 
 def export(revision: str, source: PurePosixPath, target: Path) -> None:
     """Write the files that git has below `source` at `revision` to `target`."""
-    with tarfile.open(fileobj=io.BytesIO(_git("archive", revision, str(source)))) as archive:
+    with tarfile.open(fileobj=io.BytesIO(git("archive", revision, str(source)))) as archive:
         for member in archive:
             if member.isfile() and (content := archive.extractfile(member)):
                 path = target / PurePosixPath(member.name).relative_to(source)
@@ -87,13 +100,9 @@ def export_study(revision: str, root: Path) -> None:
 def require_history() -> None:
     """InputError unless git has a commit of this pipeline, as in a clone."""
     try:
-        _git("rev-parse", "--verify", "--quiet", "HEAD:./dvc.yaml")
-    except (OSError, subprocess.CalledProcessError):
+        git("rev-parse", "--verify", "--quiet", "HEAD:./dvc.yaml")
+    except InputError:
         raise InputError(NO_HISTORY) from None
-
-
-def _git(*arguments: str) -> bytes:
-    return subprocess.run(["git", *arguments], check=True, capture_output=True).stdout
 
 
 if __name__ == "__main__":  # make asks before it sets anything up, so this module needs the standard library alone

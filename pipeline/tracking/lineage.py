@@ -1,15 +1,22 @@
-"""What identifies a result? Content hashes of what went in, written into the image that came out."""
+"""What identifies a result? Content hashes of what went in, written into the image and the MLflow run that came out."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from pipeline import storage
+from pipeline.errors import InputError
+from pipeline.tracking.experiments import git
 
 try:
     from yaml import CSafeLoader as Loader
@@ -17,6 +24,58 @@ except ImportError:  # PyYAML was built without libyaml
     from yaml import SafeLoader as Loader  # type: ignore[assignment]
 
 PROJECT = Path(__file__).parents[2]
+DATABASE = "mlflow.db"
+ARTIFACTS = "mlartifacts"
+STUDY_SUFFIX = "/study"  # of the MLflow experiments that have the study's runs
+WEIGHTS_TAG = "weights.md5"  # of a run, set last: what has it is complete
+ORIGINAL_TAG = "original.run_id"  # of a run that was rebuilt from a record: the run that it stands for
+UNTRACKED = "untracked"  # or this and its start, for a training that MLflow never saw
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A complete run as the store has it."""
+
+    id: str
+    name: str
+    page: str  # of MLflow's UI
+    started: str  # UTC
+    params: dict[str, str]
+    tags: dict[str, str]
+
+
+def store_uri() -> str:
+    """MLFLOW_TRACKING_URI when set, else an SQLite database; a relative one is at the root of the main checkout."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE}"
+    scheme, _, path = uri.partition(":///")
+    return f"sqlite:///{storage.main_checkout() / path}" if scheme == "sqlite" else uri
+
+
+def database() -> Path | None:
+    """The SQLite file of the store; None for a server."""
+    scheme, _, path = store_uri().partition(":///")
+    return Path(path) if scheme == "sqlite" else None
+
+
+def stored_runs_path() -> Path | None:
+    """The index of the store's runs, which spares its readers MLflow: beside the database; None for a server."""
+    path = database()
+    return path and path.with_name(f"{path.name}.runs.json")
+
+
+def save_stored_runs(path: Path, runs: Iterable[StoredRun]) -> None:
+    """Write the index of the store's runs, with the time, atomically."""
+    storage.save_json(path, {"written": datetime.now(UTC).isoformat(), "runs": [asdict(run) for run in runs]})
+
+
+def load_stored_runs(path: Path) -> list[StoredRun]:
+    """The runs that an index lists, in its order; none where there is no index, InputError for a damaged one."""
+    if not path.exists():
+        return []
+    try:
+        return [StoredRun(**run) for run in storage.load_json(path)["runs"]]
+    except (InputError, LookupError, TypeError):
+        raise InputError(f"{path}: is no index of MLflow's runs; delete it, make ui writes it anew") from None
 
 
 def code_hash(stage: str) -> str:
@@ -28,7 +87,7 @@ def code_hash(stage: str) -> str:
 
 
 def code_of(stage: str) -> list[Path]:
-    """The source files among a stage's deps; a folder stands for those below it."""
+    """The source files among a stage's deps; a folder stands for those below it. KeyError for an unknown stage."""
     for file in ("dvc.yaml", "study/dvc.yaml"):
         stages = yaml.load((PROJECT / file).read_text(encoding="utf-8"), Loader)["stages"]
         if stage in stages:
@@ -50,6 +109,17 @@ def figure_text(
     }
 
 
+def hashes(path: Path) -> dict[str, str]:
+    """The md5, by which DVC names a file, and the sha256 of its content, hexadecimal; the file is read once."""
+    digests = {name: hashlib.new(name, usedforsecurity=False) for name in ("md5", "sha256")}
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            for digest in digests.values():
+                digest.update(block)
+    return {name: digest.hexdigest() for name, digest in digests.items()}
+
+
+@cache  # 40 cells of the study share one lock
 def locked(lock: str) -> dict[str, str]:
     """The md5 of every output that the text of a dvc.lock states, by path."""
     stages = (yaml.load(lock, Loader) or {}).get("stages", {}).values()
@@ -61,12 +131,10 @@ def commit() -> tuple[str | None, bool | None]:
 
     Parameters do not count as a difference, since a record states them; nor do results, which a stage rewrites.
     """
+    places = (":/pipeline", ":/dvc.yaml", ":/study/*.yaml")
     try:
-        head = _git("rev-parse", "HEAD")
-        return head, bool(_git("status", "--porcelain", "--", ":/pipeline", ":/dvc.yaml", ":/study/*.yaml"))
-    except (OSError, subprocess.CalledProcessError):
+        lines = git("status", "--porcelain=v2", "--branch", "--", *places).decode().splitlines()
+    except InputError:
         return None, None
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout.strip()
+    head = lines[0].removeprefix("# branch.oid ")
+    return (None, None) if head == "(initial)" else (head, any(not line.startswith("#") for line in lines))

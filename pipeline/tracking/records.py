@@ -6,31 +6,25 @@ import os
 import platform
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import yaml
 
 from pipeline import storage
 from pipeline.errors import InputError
-from pipeline.params import PARAMS_FILE, Model
 from pipeline.tracking import lineage
+
+if TYPE_CHECKING:
+    from pipeline.params import Model
 
 VERSIONS = ("torch", "torchvision", "numpy", "dvc", "mlflow")
 CELLS = Path("study/cells")  # where each cell of the study has its workspace
 CELL_VARIABLE = "STUDY_CELL"  # names the cell of the study that a stage runs for
-STUDY_SUFFIX = "/study"  # of the MLflow experiments that have the study's runs
-
-UNKNOWN: Mapping[str, Any] = {
-    "commit": None,
-    "dirty": None,
-    "experiment": None,
-    "cell": None,
-    "params_file": "",
-}  # to who loads one
+OLDER: dict[str, Any] = dict.fromkeys(("commit", "dirty", "experiment", "cell"))  # which old records lack
 
 
 @dataclass
@@ -52,18 +46,20 @@ class Record:
     run_id: str | None = None  # the MLflow run that was written while training
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds"))
     seconds: float = 0.0
-    commit: str | None = field(default_factory=lambda: lineage.commit()[0])
-    dirty: bool | None = field(default_factory=lambda: lineage.commit()[1])
+    commit: str | None = "HEAD"  # of a new record; replaced at once by its hash, or None where there is none
+    dirty: bool | None = None  # whether code or pipeline differed from the commit
     experiment: str | None = field(default_factory=lambda: os.environ.get("DVC_EXP_NAME"))
     cell: str | None = field(default_factory=lambda: os.environ.get(CELL_VARIABLE))  # of the study
     environment: dict[str, str] = field(default_factory=dict)
-    params_file: str = field(default_factory=lambda: PARAMS_FILE.read_text(encoding="utf-8"))
 
     def __post_init__(self) -> None:
+        if self.commit == "HEAD":
+            self.commit, self.dirty = lineage.commit()
         self._start = time.monotonic()
 
     @property
     def model(self) -> Model | None:
+        """The model that its stage is for, if it is for one."""
         name = self.stage.partition("@")[2]
         return name if name in ("fc", "conv") else None  # type: ignore[return-value]
 
@@ -76,7 +72,7 @@ class Record:
     @property
     def mlflow_experiment(self) -> str:
         """The MLflow experiment that its training belongs to."""
-        return f"{self.data_name}{STUDY_SUFFIX}" if self.cell else self.data_name
+        return f"{self.data_name}{lineage.STUDY_SUFFIX}" if self.cell else self.data_name
 
     @property
     def ended(self) -> str:
@@ -86,15 +82,15 @@ class Record:
 
     @property
     def path(self) -> Path:
+        """Where it is written."""
         return record_path(self.stage)
 
     def save(self, inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
         """Complete the record with the hashes of what was read and written, and write it."""
         self.inputs = {path.as_posix(): storage.md5(path) for path in inputs}
-        self.outputs = {path.as_posix(): {"md5": storage.md5(path), "sha256": storage.sha256(path)} for path in outputs}
-        self.environment |= {"python": platform.python_version(), "system": platform.system()}
-        self.environment |= {"machine": platform.machine()}
-        self.environment |= {name: version(name) for name in VERSIONS}
+        self.outputs = {path.as_posix(): lineage.hashes(path) for path in outputs}
+        system = {"python": platform.python_version(), "system": platform.system(), "machine": platform.machine()}
+        self.environment |= system | {name: version(name) for name in VERSIONS}
         self.seconds = self._elapsed()
         # A list of one: DVC restores metrics from its run cache, but would show every mapping in them as columns.
         storage.save_json(self.path, [asdict(self)])
@@ -115,14 +111,17 @@ class Record:
 
     @classmethod
     def load(cls, path: Path) -> Self:
+        """The record in a file, of this version or another; InputError for what is none."""
+        content, names = storage.load_json(path), [each.name for each in fields(cls)]
         try:
-            (content,) = storage.load_json(path)
-            return cls(**UNKNOWN | content)
+            (known,) = content
+            return cls(**OLDER | {key: known[key] for key in names if key in known})
         except (TypeError, ValueError) as error:
             raise InputError(f"{path}: is not a record of a stage ({error}); delete it and run dvc repro") from None
 
 
 def record_path(stage: str) -> Path:
+    """The file of a stage's record."""
     return storage.RUNS / f"{stage}.json"
 
 
@@ -147,14 +146,12 @@ def beside(folder: Path, path: Path) -> Path:
 
 
 def lock_beside(folder: Path) -> Path | None:
-    """The dvc.lock that was written with a folder of records.
+    """The dvc.lock that was written with a folder of records, if it is there.
 
     ./dvc.lock for reports/runs, study/dvc.lock for the study's cells, else inside, as in demo/.
     """
-    paths = [folder.parent / "dvc.lock", folder.parent.parent / "dvc.lock"]
-    if _cell(folder):
-        paths = [folder.parents[3] / "dvc.lock"]
-    return next((path for path in paths if path.exists()), None)
+    places = [folder.parents[3]] if _cell(folder) else [folder.parent, folder.parent.parent]
+    return next((place / "dvc.lock" for place in places if (place / "dvc.lock").exists()), None)
 
 
 def locked_beside(folder: Path) -> dict[str, str]:
@@ -162,11 +159,11 @@ def locked_beside(folder: Path) -> dict[str, str]:
     lock = lock_beside(folder)
     try:
         locked = lineage.locked(lock.read_text(encoding="utf-8")) if lock else {}
-        cell = _cell(folder)
-        prefix = f"{CELLS}/{cell}/" if cell else ""
-        return {path.removeprefix(prefix): md5 for path, md5 in locked.items() if path.startswith(prefix)}
     except (yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{lock}: is no dvc.lock ({' '.join(str(error).split())}); restore it from git") from None
+    cell = _cell(folder)
+    prefix = f"{CELLS}/{cell}/" if cell else ""
+    return {path.removeprefix(prefix): md5 for path, md5 in locked.items() if path.startswith(prefix)}
 
 
 def _cell(folder: Path) -> str | None:

@@ -73,8 +73,7 @@ def describe_run(client: MlflowClient, run_id: str, record: Record) -> None:
         client.log_inputs(run_id, used)
     except Exception:  # another process has just added the same data set, which MLflow finds now
         client.log_inputs(run_id, used)
-    if record.params_file:
-        log_content(client, run_id, "params.yaml", record.params_file.encode())
+    client.log_dict(run_id, dict(record.parameters), "params.yaml")
     parameters = {"model": record.model, **record.parameters}  # last: a run that has them is described
     client.log_batch(run_id, params=[Param(key, str(value)) for key, value in parameters.items()])
 

@@ -11,7 +11,6 @@ import sqlite3
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
@@ -21,16 +20,22 @@ from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from pipeline import storage
-from pipeline.tracking.records import STUDY_SUFFIX
+from pipeline.tracking.lineage import (
+    ARTIFACTS,
+    DATABASE,
+    ORIGINAL_TAG,
+    STUDY_SUFFIX,
+    UNTRACKED,
+    WEIGHTS_TAG,
+    StoredRun,
+    database,
+    store_uri,
+)
 
-DATABASE = "mlflow.db"
-ARTIFACTS = "mlartifacts"
+__all__ = ["ARTIFACTS", "DATABASE", "ORIGINAL_TAG", "UNTRACKED", "WEIGHTS_TAG", "StoredRun", "database", "store_uri"]
+
 ANSWER_SECONDS = 5.0  # for a server to show that it is there
 DESCRIPTION = "FC and conv VAEs on {name}. The chart view compares them: the slider under the images picks the epoch."
-WEIGHTS_TAG = "weights.md5"  # of a run, set last: what has it is complete
-ORIGINAL_TAG = "original.run_id"  # of a run that was rebuilt from a record: the run that it stands for
-UNTRACKED = "untracked"  # or this and its start, for a training that MLflow never saw
 LOCATIONS = (  # the columns in which MLflow keeps absolute addresses of artifacts
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -38,31 +43,6 @@ LOCATIONS = (  # the columns in which MLflow keeps absolute addresses of artifac
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
 )
-
-
-@dataclass(frozen=True)
-class StoredRun:
-    """A complete run as the store has it."""
-
-    id: str
-    name: str
-    page: str  # of MLflow's UI
-    started: str  # UTC
-    params: dict[str, str]
-    tags: dict[str, str]
-
-
-def store_uri() -> str:
-    """MLFLOW_TRACKING_URI when set, else an SQLite database; a relative one is at the root of the main checkout."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE}"
-    scheme, _, path = uri.partition(":///")
-    return f"sqlite:///{storage.main_checkout() / path}" if scheme == "sqlite" else uri
-
-
-def database() -> Path | None:
-    """The SQLite file of the store; None for a server."""
-    scheme, _, path = store_uri().partition(":///")
-    return Path(path) if scheme == "sqlite" else None
 
 
 def open_store() -> MlflowClient:

@@ -37,12 +37,26 @@ def fail() -> None:
     raise ValueError("a mistake of ours")
 
 
+def tell() -> None:
+    print("one line")
+
+
+def tell_much() -> None:
+    for i in range(100_000):
+        print(i)
+    sys.exit(1)
+
+
+def lose_a_server() -> None:
+    raise BrokenPipeError("a server went away")
+
+
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs would ignore it
     if Path("plain").exists():
         run_command(fail)
     else:
-        run_command(main)
+        run_command(globals().get(sys.argv[1], main))
 '''
 
 
@@ -119,3 +133,21 @@ def test_a_stage_ends_in_order_when_dvc_is_killed(folder: Path) -> None:
         parent.kill()
         assert parent.stdout.read() == ""  # until the stage, which holds the pipe, has ended
     assert [file.name for file in folder.iterdir()] == ["stage.py"]
+
+
+@pytest.mark.parametrize("function", ["tell", "tell_much"])
+def test_output_that_nobody_reads_ends_a_command_silently(folder: Path, function: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    line = [sys.executable, "-m", "stage", function]
+    finished = subprocess.run(
+        line, cwd=folder, env=environment(), stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writer)
+    assert (finished.returncode, finished.stderr) == (128 + signal.SIGPIPE, "")
+
+
+def test_a_pipe_to_something_else_that_breaks_is_no_such_end(folder: Path) -> None:
+    finished = run(folder, "lose_a_server")
+    assert finished.returncode == 1
+    assert finished.stderr.endswith("BrokenPipeError: a server went away\n")

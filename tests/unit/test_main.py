@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from pipeline import __main__ as command
 from pipeline.study import cells
 from tests.conftest import ROOT, TINY, merged, write_params
 
-HEAVY = ("torch", "torchvision", "mlflow", "matplotlib")
+HEAVY = ("torch", "torchvision", "mlflow", "matplotlib", "pandas")
 ENDED = f"""
 import atexit, sys
 atexit.register(lambda: print("imported", *sorted(set({HEAVY}) & sys.modules.keys())))
@@ -70,6 +71,23 @@ def test_an_unknown_stage_or_model_exits_with_2_and_names_the_known_ones(
     assert finished.returncode == 2
     assert finished.stderr.startswith("usage: python -m pipeline ")
     assert "Traceback" not in finished.stderr
+
+
+def test_a_name_with_a_slip_leads_to_the_nearest_one(tmp_path: Path) -> None:
+    finished = run(tmp_path, "evalaute", "fc")
+    assert finished.returncode == 2
+    assert finished.stderr.endswith("error: found the stage or tool evalaute, did you mean evaluate?\n")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["trace", "--help"]], ids=str)
+def test_a_reader_that_has_gone_ends_any_command_silently(arguments: Sequence[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    line = [sys.executable, "-m", "pipeline", *arguments]
+    finished = subprocess.run(line, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert finished.returncode in (0, 128 + signal.SIGPIPE)  # 0: argparse passes over what it cannot write at once
+    assert finished.stderr == ""
 
 
 def test_the_commands_of_dvc_are_those_that_there_are() -> None:

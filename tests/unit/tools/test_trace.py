@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,9 @@ from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.params import MODELS
 from pipeline.tools import trace
-from pipeline.tracking import store, sync
+from pipeline.tracking import experiments, lineage, store, sync
 from pipeline.tracking.records import Record, record_path
+from tests.conftest import ROOT
 
 SAMPLES = storage.FIGURES / "conv_samples.png"
 
@@ -26,14 +30,17 @@ SAMPLES = storage.FIGURES / "conv_samples.png"
 def forget() -> Iterator[None]:
     """What a trace read belongs to one command; here many run in one process."""
     yield
-    trace.shelves_here.cache_clear()
-    trace.stored_runs.cache_clear()
+    forget_all()
+
+
+def forget_all() -> None:
+    for remembered in (trace.folders_here, trace.shelf_of, trace.history, trace.stored_runs):
+        remembered.cache_clear()
 
 
 def traced(*arguments: str) -> int:
     """The exit status of the command."""
-    trace.shelves_here.cache_clear()
-    trace.stored_runs.cache_clear()
+    forget_all()
     with pytest.raises(SystemExit) as stop:
         trace.main(arguments)
     return int(stop.value.code or 0)
@@ -194,9 +201,7 @@ def test_a_damaged_lock_is_one_line(copied: Path, capsys: pytest.CaptureFixture[
 def test_a_record_that_knows_no_commit_gets_none(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = record_path("train@conv")
     (content,) = storage.load_json(path)
-    del content["params_file"]
     storage.save_json(path, [content | {"commit": None, "dirty": None}])
-    assert (Record.load(path).commit, Record.load(path).params_file) == (None, "")
     assert traced(str(SAMPLES)) == 0
     assert "UTC, commit unknown\n" in capsys.readouterr().out
 
@@ -223,6 +228,30 @@ def test_a_training_that_mlflow_never_saw_leads_to_the_run_rebuilt_for_it(
     assert "not in the MLflow store" not in capsys.readouterr().out
 
 
+def test_the_stores_runs_come_from_their_index_without_mlflow(copied: Path) -> None:
+    index = lineage.stored_runs_path()
+    assert index is not None
+    known = [replace(run, name="from the index") for run in store.stored_runs()]
+    lineage.save_stored_runs(index, known)
+    heavy = {"mlflow", "torch", "pandas", "matplotlib", "pydantic"}
+    code = (
+        f"import atexit, sys; atexit.register(lambda: print({heavy} & sys.modules.keys())); from pipeline import tools"
+    )
+    code += f"; from pipeline.tools import trace; trace.main(['{SAMPLES}'])"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    finished = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert ", from the index\n" in finished.stdout
+    assert finished.stdout.endswith("\nset()\n")
+
+
+def test_a_damaged_index_is_one_line(copied: Path) -> None:
+    index = lineage.stored_runs_path()
+    assert index is not None
+    index.write_text('{"runs": [{"id": "a"}]}')
+    with pytest.raises(InputError, match=r"mlflow.db.runs.json: is no index of MLflow's runs; delete it, make ui"):
+        trace.trace_file(SAMPLES)
+
+
 def test_without_a_network_a_trace_ends_well(
     finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -238,20 +267,77 @@ def test_a_image_whose_records_are_gone_is_known_to_the_store(copied: Path) -> N
     assert result.listed_in == "the store's tags"
 
 
-def test_earlier_results_are_found_in_gits_history(copied: Path, tmp_path: Path) -> None:
-    def git(*arguments: str) -> None:
-        identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
-        subprocess.run(["git", *identity, *arguments], check=True, capture_output=True)
+def git(*arguments: str) -> None:
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    subprocess.run(["git", *identity, *arguments], check=True, capture_output=True)
 
-    git("init", "--quiet")
-    git("add", "reports")
+
+def only_in_history(folder: Path, lock_md5: str | None = None) -> Path:
+    """A copy of a figure whose records the commit before the last has alone, with a dvc.lock beside them."""
+    figure = Path(shutil.copy(SAMPLES, "old.png"))
+    lock = {"stages": {"render": {"outs": [{"path": str(SAMPLES), "md5": lock_md5 or storage.md5(figure)}]}}}
+    Path("dvc.lock").write_text(json.dumps(lock))
+    git("init", "--quiet", "--initial-branch=main")
+    git("add", "reports", "dvc.lock")
     git("commit", "--quiet", "--message", "published")
-    shutil.copy(SAMPLES, tmp_path / "old.png")
-    shutil.rmtree(storage.REPORTS)
-    git("add", "reports")
+    git("rm", "--quiet", "-r", "reports")
     git("commit", "--quiet", "--message", "later")
-    for path in copied.glob(f"{store.DATABASE}*"):
+    for path in folder.glob(f"{store.DATABASE}*"):
         path.unlink()
-    result = trace.trace_file(tmp_path / "old.png")
+    return figure
+
+
+def test_earlier_results_are_found_in_gits_history(copied: Path) -> None:
+    result = trace.trace_file(only_in_history(copied))
     assert result.listed_in.startswith("reports/runs at commit ")
     assert [training.model for training in result.trainings] == ["conv"]
+
+
+def test_those_of_an_experiment_are_on_no_branch(copied: Path) -> None:
+    figure = only_in_history(copied)
+    git("update-ref", "refs/exps/12/345678/wide", "HEAD~1")
+    git("checkout", "--quiet", "--orphan", "other")
+    git("commit", "--quiet", "--allow-empty", "--message", "start")
+    git("branch", "--quiet", "-D", "main")
+    assert trace.trace_file(figure).stage == "render"
+
+
+def test_a_lock_of_other_results_is_noticed_in_history_too(copied: Path) -> None:
+    figure = only_in_history(copied, lock_md5="a" * 32)
+    with pytest.raises(InputError, match=r"but dvc.lock beside reports/runs at commit \w{10} says a{32}"):
+        trace.trace_file(figure)
+
+
+def test_records_of_another_version_in_history_are_said_and_passed_by(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = {path: path.read_text() for path in storage.RUNS.glob("*.json")}
+    figure = only_in_history(copied)
+    storage.RUNS.mkdir(parents=True)
+    for path, content in written.items():
+        path.write_text(content.replace('"stage"', '"step"'))
+    git("add", "reports")
+    git("commit", "--quiet", "--message", "another version")
+    git("rm", "--quiet", "-r", "reports")
+    git("commit", "--quiet", "--message", "last")
+    assert trace.trace_file(figure).stage == "render"
+    assert "cannot be read\n" in capsys.readouterr().err
+
+
+def test_gits_history_is_read_once_for_all_files(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    only_in_history(copied)
+    asked: list[str] = []
+
+    def counted(*arguments: str) -> bytes:
+        asked.append(arguments[0])
+        return experiments.git(*arguments)
+
+    monkeypatch.setattr(trace, "git", counted)
+    paths = [Path(f"unknown-{i}") for i in range(5)]
+    for path in paths:
+        path.write_text(path.name)
+    assert traced(*map(str, paths)) == 1
+    assert capsys.readouterr().err.count("no record here or in git's history lists it") == len(paths)
+    assert asked == ["log"]

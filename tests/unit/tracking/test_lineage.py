@@ -44,8 +44,9 @@ def git(*arguments: str) -> str:
 def test_hashes_are_those_of_the_bytes_as_in_dvc(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "file"
     path.write_bytes(content)
-    assert storage.md5(path) == hashlib.md5(content).hexdigest()
-    assert storage.sha256(path) == hashlib.sha256(content).hexdigest()
+    expected = {"md5": hashlib.md5(content).hexdigest(), "sha256": hashlib.sha256(content).hexdigest()}
+    assert lineage.hashes(path) == expected
+    assert {"md5": storage.md5(path), "sha256": storage.sha256(path)} == expected
 
 
 @pytest.fixture
@@ -95,6 +96,21 @@ def test_the_text_of_a_figure_is_the_same_in_every_run(repository: Path, monkeyp
     monkeypatch.setenv("DVC_EXP_NAME", "another-experiment")
     (repository / "pipeline" / "train.py").write_text("changed\n")
     assert lineage.figure_text("d", {"fc": "f"}, {"render.samples": 4, "seed": 0}, "e") == first
+
+
+def test_the_index_of_runs_lies_beside_the_database_and_gives_back_what_it_got(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    path = lineage.stored_runs_path()
+    assert path == tmp_path / "mlflow.db.runs.json"
+    assert lineage.load_stored_runs(path) == []
+    runs = [lineage.StoredRun("1", "fc", "#/runs/1", "2026-01-01", {"seed": "0"}, {lineage.WEIGHTS_TAG: "f"})]
+    lineage.save_stored_runs(path, runs)
+    assert lineage.load_stored_runs(path) == runs
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert lineage.stored_runs_path() is None
 
 
 def test_without_git_there_is_no_commit(folder: Path) -> None:

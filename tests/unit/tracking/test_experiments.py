@@ -1,0 +1,45 @@
+"""Is git's own reason told, and can make ask for a history before anything is set up?"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.tracking.experiments import NO_HISTORY, committed, experiment_revisions, git
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, in no git repository."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    return tmp_path
+
+
+def test_a_git_command_that_fails_is_one_line_with_gits_reason(folder: Path) -> None:
+    with pytest.raises(InputError, match=r"^git log failed: fatal: not a git repository .*$"):
+        git("log")
+
+
+def test_without_the_git_command_it_is_one_line_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(folder))
+    with pytest.raises(InputError, match=r"^git: cannot be run \(No such file or directory\)$"):
+        git("log")
+
+
+def test_without_a_history_there_are_no_experiments_and_no_files(folder: Path) -> None:
+    assert experiment_revisions() == []
+    assert committed("HEAD", "dvc.lock") == b""
+
+
+def test_make_asks_for_a_history_with_the_standard_library_alone(folder: Path) -> None:
+    asked = [sys.executable, "-S", "-m", "pipeline.tracking.experiments"]  # -S: without the installed packages
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    finished = subprocess.run(asked, env=environment, capture_output=True, text=True, check=False)
+    assert (finished.returncode, finished.stderr) == (1, f"error: {NO_HISTORY}\n")
