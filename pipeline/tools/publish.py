@@ -29,12 +29,13 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def publish_results(overrides: list[str]) -> None:
-    """Run the pipeline and the study, take over their reports, locks and models, fill in README's tables and commit."""
+    """Run the pipeline and the study, take over their reports, locks and models, fill in all tables and commit."""
     require_history()
     if changed := git("status", "--porcelain", "--untracked-files=no").decode().splitlines():
         raise InputError(f"uncommitted changes ({changed[0].strip()}), expected none: commit or stash them first")
     git("var", "GIT_COMMITTER_IDENT")  # fails before the long work where it would fail after it
-    tables.require_known_tables(tables.README.read_text(encoding="utf-8"))
+    for page in tables.pages():
+        tables.require_known_tables(page.read_text(encoding="utf-8"))
     commit = git("rev-parse", "--short", "HEAD").decode().strip()
     revision = run_experiment("publish", overrides, ["--all-pipelines"])
     export_results(revision, Path())
@@ -42,7 +43,7 @@ def publish_results(overrides: list[str]) -> None:
     subprocess.run(["dvc", "checkout", "--quiet", "--force"], check=True)
     sync.update_store()
     tables.main()
-    git("add", "dvc.lock", "README.md", storage.REPORTS.as_posix(), "study")
+    git("add", "dvc.lock", "README.md", "docs", storage.REPORTS.as_posix(), "study")
     if git("status", "--porcelain", "--untracked-files=no"):
         git("commit", "--quiet", "--message", f"Publish the results of {commit}: {' '.join(overrides)}".rstrip(": "))
     forget_experiment("publish")
