@@ -17,22 +17,28 @@ from pydantic_core import ErrorDetails
 from pipeline.errors import InputError
 
 PARAMS_FILE = Path("params.yaml")
+STUDY_PARAMS = Path("study/params.yaml")  # cells, with what differs from PARAMS_FILE
 Model = Literal["fc", "conv"]
+Measure = Literal["radius", "luminance", "interpolation", "bound", "sampling", "smoothness"]
 MODELS: tuple[Model, ...] = ("fc", "conv")
+NAMES: Mapping[Model, str] = {"fc": "fully connected", "conv": "convolutional"}
+COLORS: Mapping[Model, str] = {"fc": "#ff7f0e", "conv": "#1f77b4"}
 
+TRAINING = (
+    "kl_weight", "likelihood", "latent_dim", "posterior", "prior_components", "seed", "train", "networks.{model}",
+)  # fmt: skip
 # Which parameters a stage uses, `{model}` standing for fc or conv: the `params:` of its entry in dvc.yaml, and what its
 # record and its MLflow run state.
 USED_BY_STAGE: Mapping[str, tuple[str, ...]] = {
     "download": ("seed", "data"),
-    "train": ("kl_weight", "likelihood", "latent_dim", "prior_components", "seed", "train", "networks.{model}"),
+    "train": TRAINING,
     "yardstick": ("seed", "yardstick"),
     "evaluate": ("seed", "evaluate"),
     "survey": ("seed", "survey"),
-    "autoencoder": ("likelihood", "latent_dim", "seed", "train", "networks.{model}"),
-    "theory": ("seed", "theory"),
-    "gradients": ("kl_weight", "likelihood", "latent_dim", "seed", "train", "networks.{model}", "gradients"),
+    "gradients": (*TRAINING, "gradients"),
     "render": ("seed", "render"),
 }
+UNSTATED = ("posterior", "gaussian")  # the key is younger than published weights, whose headers state what they used
 
 # Where pydantic's own words are not those of a YAML file.
 EXPECTED: Mapping[str, str] = {
@@ -67,7 +73,7 @@ class Data(Section):
     def source_has_what_it_needs(self) -> Self:
         mistakes = []
         if self.source == "folder" and not self.path:
-            mistakes.append("path: found null, expected a folder or an archive of pictures, because source is folder")
+            mistakes.append("path: found null, expected a folder or an archive of images, because source is folder")
         if self.source != "folder" and self.path is not None:
             mistakes.append(f"path: found {self.path!r}, expected null unless source is folder (it is {self.source})")
         if self.source != "cifar10" and self.url is not None:
@@ -131,11 +137,16 @@ class Evaluate(Section):
 
 
 class Survey(Section):
+    measures: Annotated[list[Measure], Field(min_length=1)]
     radii: Annotated[int, Field(ge=5)]
     directions: Annotated[int, Field(ge=10)]
     diagonals: PositiveInt
+    images: Annotated[int, Field(ge=20)]
+    components: PositiveInt
+    outside: Annotated[float, Field(gt=0, lt=1)]
     pairs: Annotated[int, Field(ge=2)]
     steps: Annotated[int, Field(ge=3)]
+    plausible: Annotated[float, Field(gt=0, lt=1)]
 
     @model_validator(mode="after")
     def shell_and_half_of_it_are_among_the_radii(self) -> Self:
@@ -144,15 +155,6 @@ class Survey(Section):
                 f"radii: found {self.radii}, expected 5, 9, 13 or so on: the typical shell is in the middle"
             )
         return self
-
-
-class Theory(Section):
-    pictures: Annotated[int, Field(ge=20)]
-    components: PositiveInt
-    outside: Annotated[float, Field(gt=0, lt=1)]
-    pairs: Annotated[int, Field(ge=2)]
-    steps: Annotated[int, Field(ge=3)]
-    plausible: Annotated[float, Field(gt=0, lt=1)]
 
 
 class Gradients(Section):
@@ -184,6 +186,7 @@ class Params(Section):
     kl_weight: NonNegative
     likelihood: Literal["gaussian", "bernoulli"]
     latent_dim: PositiveInt
+    posterior: Literal["gaussian", "point"]
     prior_components: NonNegativeInt
     seed: Annotated[int, Field(ge=0)]
     data: Data
@@ -192,10 +195,21 @@ class Params(Section):
     yardstick: Yardstick
     evaluate: Evaluate
     survey: Survey
-    theory: Theory
     gradients: Gradients
     render: Render
     run: Run
+
+    @model_validator(mode="after")
+    def a_point_has_no_rate(self) -> Self:
+        because = "because posterior is point, whose KL divergence from the prior is infinite"
+        mistakes = [
+            f"{key}: found {value:g}, expected 0, {because}"
+            for key, value in (("kl_weight", self.kl_weight), ("prior_components", self.prior_components))
+            if self.posterior == "point" and value
+        ]
+        if mistakes:
+            raise ValueError("\n".join(mistakes))
+        return self
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:
@@ -237,12 +251,12 @@ def changed(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
 
 
 def used_parameters(params: Params, stage: str, model: Model | None = None) -> dict[str, Any]:
-    """The leaves of `params` that a stage uses, by their dotted keys."""
+    """The leaves of `params` that a stage uses, by their dotted keys, less UNSTATED."""
     prefixes = tuple(key.format(model=model) for key in USED_BY_STAGE[stage])
     return {
         key: value
         for key, value in _leaves(params.model_dump())
-        if any(key == prefix or key.startswith(prefix + ".") for prefix in prefixes)
+        if any(f"{key}.".startswith(f"{prefix}.") for prefix in prefixes) and (key, value) != UNSTATED
     }
 
 
@@ -263,8 +277,7 @@ def _known_keys(section: type[Section] = Params, prefix: str = "") -> Iterator[s
 
 def _mistakes(detail: ErrorDetails) -> list[str]:
     if detail["type"] == "value_error":  # ours: lines that begin with the key's last part
-        section = ".".join(str(part) for part in detail["loc"])
-        return [f"{section}.{line}" for line in str(detail["ctx"]["error"]).splitlines()]
+        return [".".join((*map(str, detail["loc"]), line)) for line in str(detail["ctx"]["error"]).splitlines()]
     return [_mistake(detail)]
 
 

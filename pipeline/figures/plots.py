@@ -9,19 +9,25 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pipeline.params import Model
+from pipeline.params import COLORS, NAMES, Model
 
 WIDTH = 8.0  # inches
 DPI = 130
-COLORS = {"fc": "tab:orange", "conv": "tab:blue"}
-NAMES = {"fc": "fully connected", "conv": "convolutional"}
+WINDOW = 16  # steps of a training that make a point
 UNITS = {
     "noise": "noise, deviation in grey levels",
     "blur": "blur, deviation in pixels",
     "dropped classes": "dropped classes of ten",
 }
 
+ESTIMATORS = {
+    "reparameterized": "reparameterized",
+    "leave_one_out": "score function, baseline",
+    "score_function": "score function",
+}
+
 Series = Mapping[str, Sequence[float]]
+Row = Mapping[str, float]
 
 
 def latent_map(title: str, maps: Mapping[Model, Tensor], labels: Tensor, classes: Sequence[str]) -> Figure:
@@ -155,22 +161,12 @@ def luminance_walks(title: str, walks: Mapping[Model, Sequence[Mapping[str, Any]
     return figure
 
 
-Row = Mapping[str, float]
-WINDOW = 16  # steps of a training that make a point
-
-ESTIMATOR_NAMES = {
-    "reparameterized": "reparameterized",
-    "leave_one_out": "score function, baseline",
-    "score_function": "score function",
-}
-
-
 def kl_weights(title: str, rows: Sequence[Row]) -> Figure:
     """Rate and distortion, distances and active units of trainings with several kl_weight, a row for each training."""
     figure = Figure(figsize=(WIDTH, 3.2), dpi=DPI, layout="constrained")
     figure.suptitle(title, fontsize="medium")
     curve, quality, units = figure.subplots(1, 3)
-    curve.plot(*_columns(rows, "rate", "distortion"), "o", color="tab:blue", markersize=4)
+    curve.plot(*_columns(rows, "rate", "distortion"), "o", color=COLORS["conv"], markersize=4)
     for row in _first_of_each(rows):
         curve.annotate(
             f"{row['kl_weight']:g}", (row["rate"], row["distortion"]), (4, 3), textcoords="offset points", fontsize=6
@@ -227,7 +223,7 @@ def estimators(
     figure = Figure(figsize=(WIDTH, 3.2), dpi=DPI, layout="constrained")
     figure.suptitle(title, fontsize="medium")
     variance, elbo = figure.subplots(1, 2)
-    for number, (key, name) in enumerate(ESTIMATOR_NAMES.items()):
+    for number, (key, name) in enumerate(ESTIMATORS.items()):
         for rows in known:
             variance.loglog(*_columns(rows, "latent_dim", key), "o-", color=f"C{number}", markersize=3, linewidth=1)
         for index, values in enumerate(trainings[key]):

@@ -15,13 +15,12 @@ from markupsafe import Markup, escape
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from pipeline import storage
-from pipeline.params import MODELS
+from pipeline.params import MODELS, NAMES
 from pipeline.study.markdown import distances_table, results_table
 from pipeline.tracking.records import Record, load_records, record_folders
 
 PAGE, WORDS = storage.REPORTS / "index.html", storage.REPORTS / "README.md"
 THEORY = storage.REPORTS / "theory.json"
-NAMES = {"fc": "fully connected", "conv": "convolutional"}
 ASSIGNMENT = {  # its four figures, and what they show
     "fc_samples": "Pictures decoded from draws of the prior, fully connected",
     "conv_samples": "Pictures decoded from draws of the prior, convolutional",
@@ -30,6 +29,11 @@ ASSIGNMENT = {  # its four figures, and what they show
 }
 HEADING = re.compile(r"<h([23])>(.*)</h\1>")
 IMAGE = re.compile(r'<img src="(?P<source>[^"]+)" alt="(?P<alt>[^"]*)" ?/?>')
+TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"), undefined=StrictUndefined, autoescape=True
+)
+WIDTH, HEIGHT = 640, 320
+LEFT, RIGHT, TOP, BOTTOM = 76, 16, 12, 44  # around the area of the curves
 
 
 def main() -> None:
@@ -144,13 +148,6 @@ def curves(root: Path) -> dict[str, Markup]:
     ]
     found[title] = chart(title, "rate", {NAMES["conv"]: points}, logarithmic=True)
     return found
-
-
-TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "templates"), undefined=StrictUndefined, autoescape=True
-)
-WIDTH, HEIGHT = 640, 320
-LEFT, RIGHT, TOP, BOTTOM = 76, 16, 12, 44  # around the area of the curves
 
 
 @dataclass(frozen=True)
