@@ -79,8 +79,8 @@ def test_a_value_that_makes_no_sense_is_told_with_its_key(
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"source": "folder", "name": "mine"}, "data.path: found null, expected a folder or an archive of images"),
-        ({"path": "images"}, "data.path: found 'images', expected null unless source is folder (it is cifar10)"),
+        ({"source": "folder", "name": "mine"}, "data.path: found None, expected a folder or an archive of images"),
+        ({"path": "images"}, "data.path: found 'images', expected null unless source is folder (source is cifar10)"),
         (FOLDER | {"url": "file:///a"}, "data.url: found 'file:///a', expected null unless source is cifar10"),
         (FOLDER | {"name": "cifar10"}, "data.name: found 'cifar10', expected another name, because source is folder"),
         ({"source": "shapes"}, "data.name: found 'cifar10', expected another name, because source is shapes"),
@@ -93,7 +93,7 @@ def test_source_path_url_and_name_must_agree(tmp_path: Path, changes: Mapping[st
 
 def test_a_point_wants_no_rate_and_no_mixture(tmp_path: Path) -> None:
     lines = mistakes(tmp_path, {"posterior": "point"})
-    assert [line.split(",")[0] for line in lines] == ["kl_weight: found 1", "prior_components: found 20"]
+    assert [line.split(",")[0] for line in lines] == ["kl_weight: found 1.0", "prior_components: found 20"]
     write_params(tmp_path, {"posterior": "point", "kl_weight": 0.0, "prior_components": 0})
     assert used_parameters(load_params(tmp_path / "params.yaml"), "train", "fc")["posterior"] == "point"
 
