@@ -156,43 +156,25 @@ def architectures(fights: Mapping[str, Sequence[float]], reconstructions: Sequen
 
 def centre(curves: Sequence[Sequence[Mapping[str, float]]], limits: Thresholds) -> Claim:
     """Quality by radius of each training, in even steps from 0 to twice the typical shell."""
-    near, shell = len(curves[0]) // 4, len(curves[0]) // 2
-    frechet, confidence, density = (
-        [[row[key] for row in rows] for rows in curves] for key in ("frechet", "confidence", "density")
-    )
-    orders = [rank_correlation(torch.arange(len(row)), torch.tensor(row)) for row in frechet]
-    extremes, no_difference = limits["better_than_extremes"], limits["no_difference"]
+    near, shell, last = len(curves[0]) // 4, len(curves[0]) // 2, len(curves[0]) - 1
+
+    def ratios(radius: int) -> list[float]:
+        return [rows[radius]["frechet"] / rows[last]["frechet"] for rows in curves]
+
+    distances = [torch.tensor([row["frechet"] for row in rows]) for rows in curves]
+    orders = [rank_correlation(torch.arange(len(row)), row) for row in distances]
+    nearest = "“the closer the better”: rank correlation of radius and Fréchet distance, the centre included"
+    on_shell = "that on the typical shell, where the prior's draws are, over that at twice the shell"
+    limit = limits["better_than_extremes"]
     parts = [
-        below(
-            "Fréchet distance halfway to the typical shell over that at twice the shell",
-            [row[near] / row[-1] for row in frechet],
-            extremes,
-        ),
-        below(
-            "that on the typical shell, where the prior's draws are, over that at twice the shell",
-            [row[shell] / row[-1] for row in frechet],
-            extremes,
-            decides=False,
-        ),
-        above(
-            "“the closer the better”: rank correlation of radius and Fréchet distance, the centre included",
-            orders,
-            limits["the_closer_the_better"],
-            decides=False,
-        ),
-        above(
-            "density of pictures among real ones halfway to the typical shell less that at twice the shell",
-            [row[near] - row[-1] for row in density],
-            no_difference,
-            decides=False,
-        ),
-        above(
-            "classifier's confidence halfway to the typical shell less that at twice the shell",
-            [row[near] - row[-1] for row in confidence],
-            no_difference,
-            decides=False,
-        ),
+        below("Fréchet distance halfway to the typical shell over that at twice the shell", ratios(near), limit),
+        below(on_shell, ratios(shell), limit, decides=False),
+        above(nearest, orders, limits["the_closer_the_better"], decides=False),
     ]
+    for key, name in (("density", "density of pictures among real ones"), ("confidence", "classifier's confidence")):
+        measure = f"{name} halfway to the typical shell less that at twice the shell"
+        gains = [rows[near][key] - rows[last][key] for rows in curves]
+        parts.append(above(measure, gains, limits["no_difference"], decides=False))
     return Claim(2, "Closer to the centre is better than the extremes.", parts)
 
 
@@ -202,20 +184,14 @@ def brightness(walks: Sequence[Mapping[str, Any]], limits: Thresholds) -> Claim:
     A latent axis could as well point the other way, so z = A·1 is one of many equal diagonals z = A·s of signs s.
     """
     limit = limits["lighter"]
+    ones, directions = ([walk[key] for walk in walks] for key in ("ones", "direction"))
     shares = [sum(value > limit for value in walk["diagonals"]) / len(walk["diagonals"]) for walk in walks]
+    diagonals = f"share of diagonals z = A·s, random signs s, that get lighter: rank correlation above {limit:g}"
+    best = "that correlation along the direction of posterior means that explains luminance best"
     parts = [
-        above("rank correlation of A and luminance along z = A·1", [walk["ones"] for walk in walks], limit),
-        above(
-            f"share of diagonals z = A·s, random signs s, that get lighter: rank correlation above {limit:g}",
-            shares,
-            limits["nearly_all"],
-        ),
-        above(
-            "that correlation along the direction of posterior means that explains luminance best",
-            [walk["direction"] for walk in walks],
-            limit,
-            decides=False,
-        ),
+        above("rank correlation of A and luminance along z = A·1", ones, limit),
+        above(diagonals, shares, limits["nearly_all"]),
+        above(best, directions, limit, decides=False),
     ]
     return Claim(3, "A=0 is darker, A=1 is lighter.", parts)
 
@@ -225,10 +201,9 @@ def smoothness(paths: Sequence[Mapping[str, Mapping[str, float]]], limits: Thres
     lines, arcs = ([path[f"{name}_over_pixels"]["value"] for path in paths] for name in ("linear", "spherical"))
     ratios = [path["spherical"]["value"] / path["linear"]["value"] for path in paths]
     limit = limits["smoother_than_pixels"]
+    straight = "largest step in feature space on straight lines between latents, over that of fading pixels"
     parts = [
-        below(
-            "largest step in feature space on straight lines between latents, over that of fading pixels", lines, limit
-        ),
+        below(straight, lines, limit),
         below("the same on arcs", arcs, limit, decides=False),
         below("arcs over straight lines", ratios, limits["smoother_than_lines"], decides=False),
     ]
