@@ -27,10 +27,9 @@ from pipeline import storage
 from pipeline.params import MODELS, PARAMS_FILE, Model, Params, changed, load_yaml
 from pipeline.study.assignment import BATCH_SIZE, EPOCHS, LATENT_DIM, LEARNING_RATE, AssignmentVAE, assignment_losses
 from pipeline.tools.tables import WAYS
-from pipeline.train import architecture
 from pipeline.vae.device import place, prepare
 from pipeline.vae.images import generator
-from pipeline.vae.networks import VAE, build_vae
+from pipeline.vae.networks import VAE, architecture, build_vae
 from pipeline.vae.training import Training, validate
 
 STANDARD_PRIOR = "prior_components=0"  # N(0, I), the assignment's

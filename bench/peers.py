@@ -34,11 +34,10 @@ from pipeline.params import Model, Params, load_params
 from pipeline.storage.weights import YARDSTICK, load_yardstick
 from pipeline.tools import tables
 from pipeline.tracking.records import Record
-from pipeline.train import architecture
 from pipeline.vae.device import prepare
 from pipeline.vae.distributions import DiscretizedGaussian
 from pipeline.vae.images import CHANNELS, SIDE, batches, generator, to_float
-from pipeline.vae.networks import VAE, build_vae, multiply_adds
+from pipeline.vae.networks import VAE, architecture, build_vae, multiply_adds
 from pipeline.vae.sampling import decode, prior_latents
 from pipeline.vae.training import Training
 

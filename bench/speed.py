@@ -36,8 +36,7 @@ from pipeline.storage.weights import YARDSTICK
 from pipeline.tools import tables
 from pipeline.tracking.experiments import forget_experiment, run_experiment
 from pipeline.tracking.records import Record
-from pipeline.train import architecture
-from pipeline.vae.networks import build_vae, multiply_adds
+from pipeline.vae.networks import architecture, build_vae, multiply_adds
 
 NUMBERS = tables.COMPARISONS / "speed.json"
 ROUNDS = 5

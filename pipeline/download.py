@@ -12,10 +12,10 @@ from torch import Tensor
 from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.params import Data, load_params, used_parameters
+from pipeline.sources import Split, make_splits
 from pipeline.sources.cifar10 import read_cifar10
 from pipeline.sources.folder import read_folder
 from pipeline.sources.shapes import SHAPE_CLASSES, SHAPES_TEST, SHAPES_TRAIN, draw_shapes
-from pipeline.sources.splits import Split, make_splits
 from pipeline.tracking.records import Record
 from pipeline.vae.images import generator
 

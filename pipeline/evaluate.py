@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-import torch
 from torch import Tensor
 
 from pipeline import storage
@@ -15,39 +14,45 @@ from pipeline.metrics.features import Classifier, features_of, restore_classifie
 from pipeline.metrics.intervals import Estimate, over_draws, over_images
 from pipeline.metrics.latents import linear_probe
 from pipeline.params import Evaluate, Model, load_params, used_parameters
-from pipeline.storage.weights import YARDSTICK, Inception, Trained, load_inception, load_trained, load_yardstick
+from pipeline.storage.weights import (
+    YARDSTICK,
+    Inception,
+    Trained,
+    load_images,
+    load_inception,
+    load_trained,
+    load_yardstick,
+)
 from pipeline.tracking import sync
 from pipeline.tracking.records import Record
 from pipeline.vae.device import prepare
 from pipeline.vae.networks import multiply_adds, parameter_count
 from pipeline.vae.sampling import posterior_means
 
-SPLITS = ("train_images", "train_labels", "test_images", "test_labels")
-
 
 def main(model: Model) -> None:
+    """Measure one trained model on the test images."""
     params = load_params()
     inception = load_inception(params.evaluate.inception_weights)
     device = prepare(params.run.threads)
     yardstick = restore_classifier(*load_yardstick(), device)
-    arrays, data = storage.load_tensors(storage.IMAGES, SPLITS)
-    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    (train, labels, test, test_labels), data = load_images("train_images", "train_labels", "test_images", "test_labels")
     trained = load_trained(model, device)
     record = Record(
-        f"evaluate@{model}", used_parameters(params, "evaluate"), data["name"], storage.md5(storage.IMAGES),
+        f"evaluate@{model}", used_parameters(params, "evaluate"), data.name, data.md5,
         weights_md5={model: trained.md5}, trained_with=trained.parameters,
     )  # fmt: skip
 
-    test, settings, seed = tensors["test_images"].to(device), params.evaluate, params.seed
-    evaluation = evaluate_images(trained.vae, test, settings.batch_size, seed)
-    estimates = bound_and_reconstructions(trained, evaluation, test, settings, seed)
-    means = {name: posterior_means(trained.vae, tensors[f"{name}_images"]) for name in ("train", "test")}
-    correct = linear_probe(means["train"], tensors["train_labels"], means["test"], tensors["test_labels"])
+    on_device, settings, seed = test.to(device), params.evaluate, params.seed
+    evaluation = evaluate_images(trained.vae, on_device, settings.batch_size, seed)
+    estimates = bound_and_reconstructions(trained, evaluation, on_device, settings, seed)
+    train_means, means = posterior_means(trained.vae, train), posterior_means(trained.vae, test)
+    correct = linear_probe(train_means, labels, means, test_labels)
     estimates["linear_probe_accuracy"] = over_images(correct, seed)
     values = latent_metrics(evaluation, seed)
 
-    sets = image_sets(trained.vae, means["train"], means["test"], settings, seed)
-    for name, draws in measure(sets, tensors["test_images"], yardstick, inception, settings.pairwise_images).items():
+    sets = image_sets(trained.vae, train_means, means, settings, seed)
+    for name, draws in measure(sets, test, yardstick, inception, settings.pairwise_images).items():
         if len(draws) > 1:
             estimates[name] = over_draws(draws)
         else:

@@ -17,22 +17,28 @@ from pydantic_core import ErrorDetails
 from pipeline.errors import InputError
 
 PARAMS_FILE = Path("params.yaml")
+STUDY_PARAMS = Path("study/params.yaml")  # cells, with what differs from PARAMS_FILE
 Model = Literal["fc", "conv"]
+Measure = Literal["radius", "luminance", "interpolation", "bound", "sampling", "smoothness"]
 MODELS: tuple[Model, ...] = ("fc", "conv")
+NAMES: Mapping[Model, str] = {"fc": "fully connected", "conv": "convolutional"}
+COLORS: Mapping[Model, str] = {"fc": "#ff7f0e", "conv": "#1f77b4"}
 
+TRAINING = (
+    "kl_weight", "likelihood", "latent_dim", "posterior", "prior_components", "seed", "train", "networks.{model}",
+)  # fmt: skip
 # Which parameters a stage uses, `{model}` standing for fc or conv: the `params:` of its entry in dvc.yaml, and what its
 # record and its MLflow run state.
 USED_BY_STAGE: Mapping[str, tuple[str, ...]] = {
     "download": ("seed", "data"),
-    "train": ("kl_weight", "likelihood", "latent_dim", "prior_components", "seed", "train", "networks.{model}"),
+    "train": TRAINING,
     "yardstick": ("seed", "yardstick"),
     "evaluate": ("seed", "evaluate"),
     "survey": ("seed", "survey"),
-    "autoencoder": ("likelihood", "latent_dim", "seed", "train", "networks.{model}"),
-    "theory": ("seed", "theory"),
-    "gradients": ("kl_weight", "likelihood", "latent_dim", "seed", "train", "networks.{model}", "gradients"),
+    "gradients": (*TRAINING, "gradients"),
     "render": ("seed", "render"),
 }
+UNSTATED = ("posterior", "gaussian")  # the key is younger than published weights, whose headers state what they used
 
 # Where pydantic's own words are not those of a YAML file.
 EXPECTED: Mapping[str, str] = {
@@ -53,10 +59,21 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Section(BaseModel):
+    """A mapping of params.yaml: no other keys, no conversions, no changes."""
+
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    def agreed(self, *rules: tuple[str, bool, str]) -> Self:
+        """Itself; ValueError with a line for each broken rule: key, whether it is broken, what was expected."""
+        lines = [f"{key}: found {getattr(self, key)!r}, expected {what}" for key, broken, what in rules if broken]
+        if lines:
+            raise ValueError("\n".join(lines))
+        return self
 
 
 class Data(Section):
+    """Where images come from."""
+
     source: Literal["cifar10", "folder", "shapes"]
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$", max_length=100)]
     path: str | None
@@ -64,22 +81,19 @@ class Data(Section):
     validation: PositiveInt
 
     @model_validator(mode="after")
-    def source_has_what_it_needs(self) -> Self:
-        mistakes = []
-        if self.source == "folder" and not self.path:
-            mistakes.append("path: found null, expected a folder or an archive of images, because source is folder")
-        if self.source != "folder" and self.path is not None:
-            mistakes.append(f"path: found {self.path!r}, expected null unless source is folder (it is {self.source})")
-        if self.source != "cifar10" and self.url is not None:
-            mistakes.append(f"url: found {self.url!r}, expected null unless source is cifar10 (it is {self.source})")
-        if self.source != "cifar10" and self.name == "cifar10":
-            mistakes.append(f"name: found 'cifar10', expected another name, because source is {self.source}")
-        if mistakes:
-            raise ValueError("\n".join(mistakes))
-        return self
+    def _source_has_what_it_needs(self) -> Self:
+        folder, cifar10, here = self.source == "folder", self.source == "cifar10", f"source is {self.source}"
+        return self.agreed(
+            ("path", folder and not self.path, f"a folder or an archive of images, because {here}"),
+            ("path", not folder and self.path is not None, f"null unless source is folder ({here})"),
+            ("url", not cifar10 and self.url is not None, f"null unless source is cifar10 ({here})"),
+            ("name", not cifar10 and self.name == "cifar10", f"another name, because {here}"),
+        )
 
 
 class Train(Section):
+    """How a VAE is trained."""
+
     epochs: PositiveInt
     batch_size: Annotated[int, Field(ge=2)]
     learning_rate: Positive
@@ -91,6 +105,8 @@ class Train(Section):
 
 
 class Yardstick(Section):
+    """How the classifier behind all distances is trained."""
+
     epochs: PositiveInt
     batch_size: Annotated[int, Field(ge=2)]
     learning_rate: Positive
@@ -98,19 +114,27 @@ class Yardstick(Section):
 
 
 class FullyConnected(Section):
+    """Sizes of the network fc."""
+
     hidden: Annotated[list[PositiveInt], Field(min_length=1)]
 
 
 class Convolutional(Section):
+    """Sizes of the network conv."""
+
     channels: Annotated[list[PositiveInt], Field(min_length=1, max_length=5)]
 
 
 class Networks(Section):
+    """Sizes of both networks."""
+
     fc: FullyConnected
     conv: Convolutional
 
 
 class Evaluate(Section):
+    """What a trained model is measured with."""
+
     batch_size: PositiveInt
     importance_samples: PositiveInt
     importance_images: Annotated[int, Field(ge=2)]
@@ -121,41 +145,34 @@ class Evaluate(Section):
     inception_weights: str | None
 
     @model_validator(mode="after")
-    def a_mixture_has_a_image_for_each_component(self) -> Self:
-        if self.mixture_images < self.mixture_components:
-            raise ValueError(
-                f"mixture_images: found {self.mixture_images}, expected at least mixture_components "
-                f"({self.mixture_components})"
-            )
-        return self
+    def _a_mixture_has_an_image_for_each_component(self) -> Self:
+        least = self.mixture_components
+        too_few = self.mixture_images < least
+        return self.agreed(("mixture_images", too_few, f"at least mixture_components ({least})"))
 
 
 class Survey(Section):
+    """What latent space is measured with."""
+
+    measures: Annotated[list[Measure], Field(min_length=1)]
     radii: Annotated[int, Field(ge=5)]
     directions: Annotated[int, Field(ge=10)]
     diagonals: PositiveInt
-    pairs: Annotated[int, Field(ge=2)]
-    steps: Annotated[int, Field(ge=3)]
-
-    @model_validator(mode="after")
-    def shell_and_half_of_it_are_among_the_radii(self) -> Self:
-        if self.radii % 4 != 1:
-            raise ValueError(
-                f"radii: found {self.radii}, expected 5, 9, 13 or so on: the typical shell is in the middle"
-            )
-        return self
-
-
-class Theory(Section):
-    pictures: Annotated[int, Field(ge=20)]
+    images: Annotated[int, Field(ge=20)]
     components: PositiveInt
     outside: Annotated[float, Field(gt=0, lt=1)]
     pairs: Annotated[int, Field(ge=2)]
     steps: Annotated[int, Field(ge=3)]
     plausible: Annotated[float, Field(gt=0, lt=1)]
 
+    @model_validator(mode="after")
+    def _shell_and_half_of_it_are_among_the_radii(self) -> Self:
+        return self.agreed(("radii", self.radii % 4 != 1, "5, 9, 13 or so on: the typical shell is in the middle"))
+
 
 class Gradients(Section):
+    """What estimators of gradients are measured with."""
+
     draws: Annotated[int, Field(ge=2)]
     pixels: PositiveInt
     largest_latent_dim: PositiveInt
@@ -166,6 +183,8 @@ class Gradients(Section):
 
 
 class Render(Section):
+    """What figures show."""
+
     samples: PositiveInt
     reconstructions: PositiveInt
     interpolation_steps: Annotated[int, Field(ge=2)]
@@ -176,14 +195,19 @@ class Render(Section):
 
 
 class Run(Section):
+    """Execution settings, on which no stage depends."""
+
     threads: PositiveInt | None
     checkpoint_seconds: NonNegative
 
 
 class Params(Section):
+    """params.yaml."""
+
     kl_weight: NonNegative
     likelihood: Literal["gaussian", "bernoulli"]
     latent_dim: PositiveInt
+    posterior: Literal["gaussian", "point"]
     prior_components: NonNegativeInt
     seed: Annotated[int, Field(ge=0)]
     data: Data
@@ -192,10 +216,17 @@ class Params(Section):
     yardstick: Yardstick
     evaluate: Evaluate
     survey: Survey
-    theory: Theory
     gradients: Gradients
     render: Render
     run: Run
+
+    @model_validator(mode="after")
+    def _a_point_has_no_rate(self) -> Self:
+        point, because = self.posterior == "point", "0, because posterior is point: its KL divergence is infinite"
+        return self.agreed(
+            ("kl_weight", point and self.kl_weight > 0, because),
+            ("prior_components", point and self.prior_components > 0, because),
+        )
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:
@@ -237,12 +268,12 @@ def changed(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
 
 
 def used_parameters(params: Params, stage: str, model: Model | None = None) -> dict[str, Any]:
-    """The leaves of `params` that a stage uses, by their dotted keys."""
+    """The leaves of `params` that a stage uses, by their dotted keys, less UNSTATED."""
     prefixes = tuple(key.format(model=model) for key in USED_BY_STAGE[stage])
     return {
         key: value
         for key, value in _leaves(params.model_dump())
-        if any(key == prefix or key.startswith(prefix + ".") for prefix in prefixes)
+        if any(f"{key}.".startswith(f"{prefix}.") for prefix in prefixes) and (key, value) != UNSTATED
     }
 
 
@@ -263,8 +294,7 @@ def _known_keys(section: type[Section] = Params, prefix: str = "") -> Iterator[s
 
 def _mistakes(detail: ErrorDetails) -> list[str]:
     if detail["type"] == "value_error":  # ours: lines that begin with the key's last part
-        section = ".".join(str(part) for part in detail["loc"])
-        return [f"{section}.{line}" for line in str(detail["ctx"]["error"]).splitlines()]
+        return [".".join((*map(str, detail["loc"]), line)) for line in str(detail["ctx"]["error"]).splitlines()]
     return [_mistake(detail)]
 
 

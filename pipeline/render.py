@@ -13,7 +13,7 @@ from pipeline.figures import grids, plots
 from pipeline.metrics.features import Classifier, features_of, restore_classifier
 from pipeline.metrics.paths import luminance_direction
 from pipeline.params import MODELS, Render, load_params, used_parameters
-from pipeline.storage.weights import YARDSTICK, Trained, load_trained, load_yardstick
+from pipeline.storage.weights import YARDSTICK, Trained, load_images, load_trained, load_yardstick
 from pipeline.tracking import lineage, sync
 from pipeline.tracking.records import Record
 from pipeline.vae.device import prepare
@@ -23,28 +23,29 @@ WALK_IMAGES = 11  # of the assignment's z = A * 1, A from 0 to 1 in 10 steps; od
 
 
 def main() -> None:
+    """Draw every figure."""
     params = load_params()
     device = prepare(params.run.threads)
     yardstick = restore_classifier(*load_yardstick(), device)
-    arrays, data = storage.load_tensors(storage.IMAGES, ("train_images", "test_images", "test_labels"))
-    train, test, labels = (torch.from_numpy(array).to(device) for array in arrays.values())
+    (train, test, labels), data = load_images("train_images", "test_images", "test_labels")
+    train, test = train.to(device), test.to(device)
     models = [load_trained(model, device) for model in MODELS]
     curves = {model: storage.load_table(storage.CURVES / f"{model}.csv") for model in MODELS}
     dimensions = {model: storage.load_table(storage.CURVES / f"{model}_dimensions.csv") for model in MODELS}
     record = Record(
-        "render", used_parameters(params, "render"), data["name"], storage.md5(storage.IMAGES),
+        "render", used_parameters(params, "render"), data.name, data.md5,
         weights_md5={trained.model: trained.md5 for trained in models},
         trained_with={trained.model: trained.parameters for trained in models},
     )  # fmt: skip
 
-    both = f"{data['name']}, {_shared_kl_weight(models)}"
+    both = f"{data.name}, {_shared_kl_weight(models)}"
     drawn = dict(decoded_figures(models, test, params.render, params.seed))
     panels = {trained.model: neighbours(trained, yardstick, train, params.render, params.seed) for trained in models}
     title = f"Prior samples (left) and the training pictures nearest to them in the yardstick's features: {both}"
     drawn["neighbours"] = grids.rows_of_images(title, panels)
     maps = {trained.model: plane(posterior_means(trained.vae, test)) for trained in models}
     title = f"Posterior means of test pictures, their two principal directions: {both}"
-    drawn["latent_map"] = plots.latent_map(title, maps, labels.cpu(), data["classes"])
+    drawn["latent_map"] = plots.latent_map(title, maps, labels, data.classes)
     drawn["training_curves"] = plots.training_curves(f"Training on {both}", curves)
     rates = {model: columns["rate"] for model, columns in dimensions.items()}
     title = f"Rate of each latent dimension, against the prior's marginal: {both}"
@@ -54,7 +55,7 @@ def main() -> None:
     for name, figure in drawn.items():
         shown = [trained for trained in models if name == f"{trained.model}_samples"] or models
         weights_md5 = {str(trained.model): trained.md5 for trained in shown}
-        text = lineage.figure_text(record.data_md5 or "", weights_md5, record.parameters, code)
+        text = lineage.figure_text(data.md5, weights_md5, record.parameters, code)
         paths.append(storage.FIGURES / f"{name}.png")
         storage.save_figure(paths[-1], figure, text)
     curve_files = [storage.CURVES / f"{model}{kind}.csv" for model in MODELS for kind in ("", "_dimensions")]

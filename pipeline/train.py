@@ -13,15 +13,15 @@ from tqdm import tqdm
 from pipeline import storage
 from pipeline.command import Interruption
 from pipeline.errors import InputError
-from pipeline.params import Model, Params, load_params, used_parameters
-from pipeline.storage.weights import save_trained
+from pipeline.params import Model, load_params, used_parameters
+from pipeline.storage.weights import load_images, save_trained
 from pipeline.tracking import lineage, sync
 from pipeline.tracking.checkpoints import Checkpoints
 from pipeline.tracking.records import Record
 from pipeline.tracking.runs import LiveRun, live_run
 from pipeline.vae.device import describe, place, prepare
 from pipeline.vae.images import generator, to_float, to_uint8
-from pipeline.vae.networks import VAE, Architecture, build_vae
+from pipeline.vae.networks import VAE, architecture, build_vae
 from pipeline.vae.training import NonFiniteError, Training, symptoms
 
 if TYPE_CHECKING:
@@ -32,29 +32,29 @@ SYMPTOM_IMAGES = 500  # validation images that show whether a training is ill
 
 
 def main(model: Model) -> None:
+    """Train one model to the end, from its last checkpoint if it was interrupted."""
     params = load_params()
     device = prepare(params.run.threads)
-    arrays, data = storage.load_tensors(storage.IMAGES, ("train_images", "validation_images"))
-    train, validation = (place(torch.from_numpy(array), device) for array in arrays.values())
+    images, data = load_images("train_images", "validation_images")
+    train, validation = (place(part, device) for part in images)
     if len(train) < params.train.batch_size:
         raise InputError(
             f"{storage.IMAGES}: found {len(train)} training images, expected at least one batch of "
             f"{params.train.batch_size} (train.batch_size)"
         )
-    data_md5 = storage.md5(storage.IMAGES)
-    record = Record(f"train@{model}", used_parameters(params, "train", model), data["name"], data_md5)
+    record = Record(f"train@{model}", used_parameters(params, "train", model), data.name, data.md5)
     record.environment = {"device": describe(device), "threads": str(torch.get_num_threads())}
     vae = build_vae(architecture(params, model), params.seed).to(device)
     training = Training(vae, train, validation, params.train, params.kl_weight, params.seed)
 
     code = {"code": lineage.code_hash("train"), "torch": torch.__version__}
-    identity = {"data": data_md5, "parameters": record.parameters, **record.environment, **code}
+    identity = {"data": data.md5, "parameters": record.parameters, **record.environment, **code}
     checkpoints = Checkpoints(record.stage, identity, params.run.checkpoint_seconds)
     with checkpoints.lock():
         resume(training, record, checkpoints)
         with live_run(record, checkpoints.lock_path) as run:
             run_epochs(training, record, checkpoints, run)
-            save_trained(vae, data["name"], data_md5, record.parameters)
+            save_trained(vae, data.name, data.md5, record.parameters)
             weights, curves = storage.weights_path(model), storage.CURVES / f"{model}.csv"
             storage.save_table(curves, record.history)
             record.weights_md5 = {model: storage.md5(weights)}
@@ -119,11 +119,6 @@ def warn(training: Training, known: set[str]) -> None:
         if name not in known:
             tqdm.write(f"warning: {name} in epoch {training.finished_epochs}: {description}", sys.stderr)
             known.add(name)
-
-
-def architecture(params: Params, model: Model) -> Architecture:
-    sizes = params.networks.fc.hidden if model == "fc" else params.networks.conv.channels
-    return Architecture(model, tuple(sizes), params.latent_dim, params.likelihood, params.prior_components)
 
 
 @torch.no_grad()

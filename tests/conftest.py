@@ -49,7 +49,6 @@ TINY: Mapping[str, Any] = {
     "run": {"threads": 1},
     "yardstick": {"epochs": 1, "batch_size": 50},
     "evaluate": {"importance_samples": 3, "importance_images": 20, "draws": 2, "pairwise_images": 40},
-    "theory": {"pictures": 20, "components": 2, "outside": 0.1, "pairs": 4, "steps": 3, "plausible": 0.1},
     "gradients": {
         "draws": 2,
         "pixels": 8,
@@ -59,7 +58,17 @@ TINY: Mapping[str, Any] = {
         "variance_estimates": 2,
         "reference_estimates": 4,
     },
-    "survey": {"radii": 5, "directions": 20, "diagonals": 5, "pairs": 4, "steps": 3},
+    "survey": {
+        "radii": 5,
+        "directions": 20,
+        "diagonals": 5,
+        "images": 20,
+        "components": 2,
+        "outside": 0.1,
+        "pairs": 4,
+        "steps": 3,
+        "plausible": 0.1,
+    },
     "render": {
         "samples": 4,
         "reconstructions": 4,

@@ -9,26 +9,31 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pipeline.params import Model
+from pipeline.params import COLORS, NAMES, Model
 
 WIDTH = 8.0  # inches
 DPI = 130
-COLORS = {"fc": "tab:orange", "conv": "tab:blue"}
-NAMES = {"fc": "fully connected", "conv": "convolutional"}
+WINDOW = 16  # steps of a training that make a point
 UNITS = {
     "noise": "noise, deviation in grey levels",
     "blur": "blur, deviation in pixels",
     "dropped classes": "dropped classes of ten",
 }
 
+ESTIMATORS = {
+    "reparameterized": "reparameterized",
+    "leave_one_out": "score function, baseline",
+    "score_function": "score function",
+}
+
 Series = Mapping[str, Sequence[float]]
+Row = Mapping[str, float]
 
 
 def latent_map(title: str, maps: Mapping[Model, Tensor], labels: Tensor, classes: Sequence[str]) -> Figure:
     """Points [N, 2] by model, coloured by class."""
-    figure = Figure(figsize=(WIDTH, 4.4), dpi=DPI, layout="constrained")
-    figure.suptitle(title, fontsize="medium")
-    for axes, (model, points) in zip(figure.subplots(1, len(maps)), maps.items(), strict=True):
+    figure, panels = _panels(title, 4.4, len(maps))
+    for axes, (model, points) in zip(panels, maps.items(), strict=True):
         for number, name in enumerate(classes):
             chosen = points[labels == number]
             color = f"C{number % 10}"
@@ -44,9 +49,8 @@ def latent_map(title: str, maps: Mapping[Model, Tensor], labels: Tensor, classes
 
 def training_curves(title: str, curves: Mapping[Model, Series]) -> Figure:
     """elbo, rate and distortion over epochs; `curves` by model, columns epoch, train/elbo, validation/elbo, ..."""
-    figure = Figure(figsize=(WIDTH, 3.0), dpi=DPI, layout="constrained")
-    figure.suptitle(title, fontsize="medium")
-    for axes, term in zip(figure.subplots(1, 3), ("elbo", "distortion", "rate"), strict=True):
+    figure, panels = _panels(title, 3.0, 3)
+    for axes, term in zip(panels, ("elbo", "distortion", "rate"), strict=True):
         for model, columns in curves.items():
             line = {"color": COLORS[model], "linewidth": 1.5}
             marker = "o" if len(columns["epoch"]) == 1 else None
@@ -55,8 +59,6 @@ def training_curves(title: str, curves: Mapping[Model, Series]) -> Figure:
         axes.set_title(f"{term}, nats per image", fontsize="small")
         axes.set_xlabel("epoch", fontsize="small")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.tick_params(labelsize="x-small")
-        axes.grid(alpha=0.3)
         late = [value for columns in curves.values() for value in columns[f"validation/{term}"][1:]]
         if late:  # the first epoch is far off: leave it out of the limits, so that the rest can be told apart
             margin = 0.1 * (max(late) - min(late)) + 1
@@ -64,7 +66,7 @@ def training_curves(title: str, curves: Mapping[Model, Series]) -> Figure:
     axes.plot([], [], color="grey", label="validation")
     axes.plot([], [], color="grey", linestyle=":", label="train")
     axes.legend(fontsize="x-small")
-    return figure
+    return _finished(figure)
 
 
 def rate_per_dimension(title: str, rates: Mapping[Model, Sequence[float]]) -> Figure:
@@ -78,10 +80,8 @@ def rate_per_dimension(title: str, rates: Mapping[Model, Sequence[float]]) -> Fi
         axes.step(range(1, len(ranked) + 1), ranked, where="mid", color=COLORS[model], label=label)
     axes.set_xlabel("latent dimensions, ranked by rate", fontsize="small")
     axes.set_ylabel("rate, nats per image", fontsize="small")
-    axes.tick_params(labelsize="x-small")
-    axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
-    return figure
+    return _finished(figure)
 
 
 def calibration(title: str, ladders: Mapping[str, Mapping[str, Any]]) -> Figure:
@@ -103,74 +103,51 @@ def calibration(title: str, ladders: Mapping[str, Mapping[str, Any]]) -> Figure:
             bottom.plot(strengths, [floor[name], *(rung[name] for rung in rungs.values())], "o-", ms=3, label=name)
         bottom.set_ylim(bottom=0)
         bottom.set_xlabel(UNITS[kind], fontsize="small")
-        for axes in (top, bottom):
-            axes.tick_params(labelsize="x-small")
-            axes.grid(alpha=0.3)
     above[0].set_ylabel("Fréchet distance", fontsize="small")
     above[0].legend(fontsize="x-small")
     below[-1].legend(fontsize="x-small")
-    return figure
+    return _finished(figure)
 
 
-def quality_by_radius(title: str, curves: Mapping[Model, Sequence[Sequence[Mapping[str, float]]]]) -> Figure:
+def quality_by_radius(title: str, curves: Mapping[Model, Sequence[Sequence[Row]]]) -> Figure:
     """Fréchet distance, classifier's confidence and density over radius; `curves` by model, one a training."""
-    figure = Figure(figsize=(WIDTH, 3.0), dpi=DPI, layout="constrained")
-    figure.suptitle(title, fontsize="medium")
+    figure, panels = _panels(title, 3.0, 3)
     labels = {"frechet": "Fréchet distance", "confidence": "classifier's confidence", "density": "density"}
-    for axes, (key, label) in zip(figure.subplots(1, 3), labels.items(), strict=True):
+    for axes, (key, label) in zip(panels, labels.items(), strict=True):
         for model, trainings in curves.items():
             for number, rows in enumerate(trainings):
                 name = NAMES[model] if number == 0 else None
-                axes.plot([row["radius"] for row in rows], [row[key] for row in rows], color=COLORS[model], label=name)
+                axes.plot(*_columns(rows, "radius", key), color=COLORS[model], label=name)
         radii = [row["radius"] for row in next(iter(curves.values()))[0]]
         axes.axvline(radii[-1] / 2, color="grey", linestyle=":", label="typical shell")
         axes.set_title(label, fontsize="small")
         axes.set_xlabel("distance from the centre", fontsize="small")
-        axes.tick_params(labelsize="x-small")
-        axes.grid(alpha=0.3)
     axes.legend(fontsize="x-small")
-    return figure
+    return _finished(figure)
 
 
 def luminance_walks(title: str, walks: Mapping[Model, Sequence[Mapping[str, Any]]]) -> Figure:
     """Mean luminance along z = A·1 and along the direction that explains it best; `walks` by model, one a training."""
-    figure = Figure(figsize=(WIDTH, 3.0), dpi=DPI, layout="constrained")
-    figure.suptitle(title, fontsize="medium")
-    left, right = figure.subplots(1, 2, sharey=True)
-    for axes, key, start, label in (
-        (left, "ones", 0.0, "A, along z = A·1"),
-        (right, "direction", -3.0, "deviations along the direction of luminance"),
+    figure, (left, right) = _panels(title, 3.0, 2, sharey=True)
+    for axes, key, start, end, label in (
+        (left, "ones", 0.0, 1.0, "A, along z = A·1"),
+        (right, "direction", -3.0, 3.0, "deviations along the direction of luminance"),
     ):
         for model, trainings in walks.items():
             for number, walk in enumerate(trainings):
                 values = walk[f"{key}_luminance"]
-                end = 1.0 if start == 0 else -start
                 places = [start + (end - start) * step / (len(values) - 1) for step in range(len(values))]
                 axes.plot(places, values, color=COLORS[model], label=NAMES[model] if number == 0 else None)
         axes.set_xlabel(label, fontsize="small")
-        axes.tick_params(labelsize="x-small")
-        axes.grid(alpha=0.3)
     left.set_ylabel("mean luminance, 0 to 1", fontsize="small")
     left.legend(fontsize="x-small")
-    return figure
-
-
-Row = Mapping[str, float]
-WINDOW = 16  # steps of a training that make a point
-
-ESTIMATOR_NAMES = {
-    "reparameterized": "reparameterized",
-    "leave_one_out": "score function, baseline",
-    "score_function": "score function",
-}
+    return _finished(figure)
 
 
 def kl_weights(title: str, rows: Sequence[Row]) -> Figure:
     """Rate and distortion, distances and active units of trainings with several kl_weight, a row for each training."""
-    figure = Figure(figsize=(WIDTH, 3.2), dpi=DPI, layout="constrained")
-    figure.suptitle(title, fontsize="medium")
-    curve, quality, units = figure.subplots(1, 3)
-    curve.plot(*_columns(rows, "rate", "distortion"), "o", color="tab:blue", markersize=4)
+    figure, (curve, quality, units) = _panels(title, 3.2, 3)
+    curve.plot(*_columns(rows, "rate", "distortion"), "o", color=COLORS["conv"], markersize=4)
     for row in _first_of_each(rows):
         curve.annotate(
             f"{row['kl_weight']:g}", (row["rate"], row["distortion"]), (4, 3), textcoords="offset points", fontsize=6
@@ -190,8 +167,7 @@ def kl_weights(title: str, rows: Sequence[Row]) -> Figure:
     _against_weight(units, rows, "active_units", "active units")
     units.set_title("active units", fontsize="small")
     units.set_ylim(bottom=0)
-    _finish(figure)
-    return figure
+    return _finished(figure)
 
 
 def smoothness(title: str, rows: Sequence[Row], straight: float) -> Figure:
@@ -199,9 +175,7 @@ def smoothness(title: str, rows: Sequence[Row], straight: float) -> Figure:
 
     `straight` is the largest step of a path that is straight and evenly walked.
     """
-    figure = Figure(figsize=(WIDTH, 3.0), dpi=DPI, layout="constrained")
-    figure.suptitle(title, fontsize="medium")
-    largest, unit, plausible = figure.subplots(1, 3)
+    figure, (largest, unit, plausible) = _panels(title, 3.0, 3)
     _against_weight(largest, rows, "largest_step", "between pictures")
     largest.axhline(straight, color="grey", linestyle=":", label="straight and even")
     largest.set_title("largest step of an interpolation", fontsize="small")
@@ -213,8 +187,7 @@ def smoothness(title: str, rows: Sequence[Row], straight: float) -> Figure:
     plausible.set_title("plausible to the classifier", fontsize="small")
     plausible.set_ylim(0, 1)
     plausible.legend(fontsize="x-small")
-    _finish(figure)
-    return figure
+    return _finished(figure)
 
 
 def estimators(
@@ -224,10 +197,8 @@ def estimators(
 
     elbo is the mean of WINDOW steps.
     """
-    figure = Figure(figsize=(WIDTH, 3.2), dpi=DPI, layout="constrained")
-    figure.suptitle(title, fontsize="medium")
-    variance, elbo = figure.subplots(1, 2)
-    for number, (key, name) in enumerate(ESTIMATOR_NAMES.items()):
+    figure, (variance, elbo) = _panels(title, 3.2, 2)
+    for number, (key, name) in enumerate(ESTIMATORS.items()):
         for rows in known:
             variance.loglog(*_columns(rows, "latent_dim", key), "o-", color=f"C{number}", markersize=3, linewidth=1)
         for index, values in enumerate(trainings[key]):
@@ -239,8 +210,7 @@ def estimators(
     elbo.set_title("elbo of a convolutional VAE, nats per image", fontsize="small")
     elbo.set_xlabel("step", fontsize="small")
     elbo.legend(fontsize="x-small", loc="lower right")
-    _finish(figure)
-    return figure
+    return _finished(figure)
 
 
 def _against_weight(axes: Axes, rows: Sequence[Row], key: str, label: str) -> None:
@@ -264,7 +234,15 @@ def _columns(rows: Sequence[Row], *keys: str) -> list[list[float]]:
     return [[row[key] for row in rows] for key in keys]
 
 
-def _finish(figure: Figure) -> None:
+def _panels(title: str, height: float, count: int, sharey: bool = False) -> tuple[Figure, Any]:
+    """A figure `height` inches high, and its axes side by side."""
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
+    figure.suptitle(title, fontsize="medium")
+    return figure, figure.subplots(1, count, sharey=sharey, squeeze=False)[0]
+
+
+def _finished(figure: Figure) -> Figure:
     for axes in figure.axes:
         axes.tick_params(labelsize="x-small")
         axes.grid(alpha=0.3)
+    return figure

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from pipeline import storage
 from pipeline.errors import InputError
-from pipeline.sources.splits import Split
+from pipeline.sources import Split
 
 
 def read_cifar10(url: str | None) -> tuple[Split, Split, list[str]]:

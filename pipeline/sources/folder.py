@@ -13,8 +13,8 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from pipeline.errors import InputError, printable
+from pipeline.sources import ROWS, Split
 from pipeline.sources.archives import members
-from pipeline.sources.splits import ROWS, Split
 from pipeline.storage import spool
 
 SIDE = 32

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pipeline.sources.splits import Split
+from pipeline.sources import Split
 from pipeline.vae.images import CHANNELS, SIDE, to_uint8
 
 SHAPE_CLASSES = ("disc", "square", "diamond", "ring", "cross", "bar", "column", "triangle", "checker", "stripes")

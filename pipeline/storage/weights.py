@@ -1,4 +1,4 @@
-"""How is a trained network kept? Its weights, with what rebuilds it and what made it in the header."""
+"""How do tensors come from files and go there? Prepared images; networks with what rebuilds and what made them."""
 
 from __future__ import annotations
 
@@ -19,6 +19,22 @@ from pipeline.vae.networks import VAE, Architecture, build_vae
 
 YARDSTICK = storage.weights_path("yardstick")  # in git: every distance depends on it
 INCEPTION_SHA256 = "6726825d"  # begins that of weights-inception-2015-12-05-6726825d.pth, of torch-fidelity's releases
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Which images `download` prepared."""
+
+    name: str
+    md5: str  # of the file
+    classes: list[str]
+
+
+def load_images(*names: str) -> tuple[list[Tensor], Dataset]:
+    """Prepared tensors by name: "train_images", "test_labels", ...; uint8 [N, 3, 32, 32] or int64 [N], on the CPU."""
+    arrays, header = storage.load_tensors(storage.IMAGES, names)
+    tensors = [torch.from_numpy(arrays[name]) for name in names]
+    return tensors, Dataset(header["name"], storage.md5(storage.IMAGES), header["classes"])
 
 
 @dataclass(frozen=True)
@@ -45,8 +61,12 @@ def save_trained(vae: VAE, data_name: str, data_md5: str, parameters: Mapping[st
         "data": {"name": data_name, "md5": data_md5},
         "parameters": parameters,
     }
-    arrays = {name: value.cpu().numpy() for name, value in vae.state_dict().items()}
-    storage.save_tensors(storage.weights_path(vae.architecture.model), arrays, header)
+    save_state(storage.weights_path(vae.architecture.model), vae.state_dict(), header)
+
+
+def save_state(path: Path, state: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Write the tensors of a network, on any device, with a header of JSON."""
+    storage.save_tensors(path, {name: value.cpu().numpy() for name, value in state.items()}, header)
 
 
 def load_trained(model: Model, device: torch.device) -> Trained:
@@ -81,10 +101,8 @@ def load_weights(path: Path, device: torch.device) -> Trained:
 
 def save_yardstick(classifier: nn.Module, classes: list[str], data: Mapping[str, Any]) -> None:
     """Write a classifier's weights, rounded to float16; what counts batches is left out."""
-    arrays = {
-        name: value.half().cpu().numpy() for name, value in classifier.state_dict().items() if value.is_floating_point()
-    }
-    storage.save_tensors(YARDSTICK, arrays, {"classes": classes, "data": data})
+    state = {name: value.half() for name, value in classifier.state_dict().items() if value.is_floating_point()}
+    save_state(YARDSTICK, state, {"classes": classes, "data": data})
 
 
 def load_yardstick() -> tuple[dict[str, Tensor], list[str]]:

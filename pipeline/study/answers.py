@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,9 @@ from pipeline.figures import plots
 from pipeline.figures.grids import rows_of_images
 from pipeline.metrics.intervals import over_draws
 from pipeline.metrics.latents import encoded, mixture_latents
-from pipeline.params import PARAMS_FILE, Theory, load_params, load_yaml, used_parameters
-from pipeline.storage.weights import Trained, load_weights
+from pipeline.params import STUDY_PARAMS, Survey, load_params, load_yaml, used_parameters
+from pipeline.storage.weights import Trained, load_images, load_weights
 from pipeline.study.gradients import ESTIMATORS
-from pipeline.study.points import as_autoencoder
 from pipeline.tracking import lineage
 from pipeline.tracking.records import CELLS, Record
 from pipeline.vae.device import prepare
@@ -27,116 +25,86 @@ from pipeline.vae.images import generator
 from pipeline.vae.sampling import decode, posterior_means, prior_latents
 
 ANSWERS = storage.REPORTS / "theory.json"
-KL_WEIGHTS, STRIPS, ESTIMATES, CODES, SMOOTHNESS = (
-    storage.FIGURES / f"{name}.png"
-    for name in ("kl_weights", "kl_weights_pictures", "estimators", "autoencoder", "smoothness")
-)
 COLUMNS = 8  # images of each kind in a strip
 
 Numbers = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Found:
-    """What the cells measured: a row for each training, and the files that it stands in."""
-
-    sweep: list[Numbers]
-    autoencoders: list[Numbers]
-    gradients: list[Numbers]
-    paths: list[Path]
+Strips = dict[str, list[tuple[str, Tensor]]]
 
 
 def main() -> None:
+    """Write reports/theory.json and its figures."""
     params = load_params()
     device = prepare(params.run.threads)
-    study = load_yaml(CELLS.with_name(PARAMS_FILE.name))
-    found = load_found(study)
-    sweep = {name: weights_path(name) for name in study["sweep"]}
-    weights = sweep | {name: weights_path(name) for name, cell in study["autoencoders"].items() if first_seed(cell)}
-    cells = study["sweep"] | study["autoencoders"]
-    trained = {name: load_weights(path, device) for name, path in weights.items() if first_seed(cells[name])}
-    arrays, data = storage.load_tensors(storage.IMAGES, ("train_images", "test_images"))
-    train, test = (torch.from_numpy(array) for array in arrays.values())
-    data_md5 = storage.md5(storage.IMAGES)
-    settings, used = params.theory, used_parameters(params, "theory")
-    record = Record("answers", used, data["name"], data_md5)
+    study = load_yaml(STUDY_PARAMS)
+    sweep, autoencoders = study["sweep"], study["autoencoders"]
+    files = {name: metrics_path(name, "survey") for name in sweep | autoencoders}
+    files |= {name: metrics_path(name, "gradients") for name in study["gradients"]}
+    found = {name: storage.load_json(path) for name, path in files.items()}
+    rows = [flat(found[name]) | {"kl_weight": cell["set"]["kl_weight"]} for name, cell in sweep.items()]
+    codes, gradients = [flat(found[name]) for name in autoencoders], [found[name] for name in study["gradients"]]
+    in_strips = [name for name, cell in (sweep | autoencoders).items() if cell["set"]["seed"] == 0]
+    weights = {name: CELLS / name / storage.weights_path("conv") for name in [*sweep, *in_strips]}
+    trained = {name: load_weights(weights[name], device) for name in in_strips}
+    (train, test), data = load_images("train_images", "test_images")
+    settings, used = params.survey, used_parameters(params, "survey")
+    record = Record("answers", used, data.name, data.md5)
     record.weights_md5 = {name: storage.md5(path) for name, path in weights.items()}
 
-    epochs = next(iter(trained.values())).parameters["train.epochs"]
-    where = f"{data['name']}, conv, {epochs} epochs"
+    where = f"{data.name}, conv, {next(iter(trained.values())).parameters['train.epochs']} epochs"
     estimated = next(iter(study["gradients"].values()))["set"]
-    drawn = charts(found, where, f"{data['name']}, conv, epochs: {estimated['train.epochs']}", settings.steps)
-    drawn[STRIPS] = rows_of_images(f"Pictures by kl_weight: {where}", weight_strips(trained, test))
-    strips = code_strips(trained, train, test, settings)
-    drawn[CODES] = rows_of_images(f"An autoencoder, and the VAE with kl_weight 1: {where}", strips)
-    pair = [name for name, model in trained.items() if is_autoencoder(model) or model.parameters["kl_weight"] == 1]
-    shown = {
-        KL_WEIGHTS: list(sweep),
-        SMOOTHNESS: list(sweep),
-        STRIPS: [name for name in trained if name in sweep],
-        CODES: pair,
-        ESTIMATES: [],  # its trainings keep no weights
-    }
-    code = lineage.code_hash("answers")
-    for path, figure in drawn.items():
-        md5s = {name: record.weights_md5[name] for name in shown[path]}
-        storage.save_figure(path, figure, lineage.figure_text(data_md5, md5s, used, code))
-    content = {"data": {"name": data["name"], "md5": data_md5}, "where": where, "settings": settings.model_dump()}
-    content["learning_rate"] = estimated["train.learning_rate"]
-    storage.save_json(ANSWERS, content | numbers(found))
-    record.save([storage.IMAGES, *found.paths, *weights.values()], [ANSWERS, *drawn])
-
-
-def load_found(study: Mapping[str, Any]) -> Found:
-    paths = {name: metrics_path(name, "theory") for group in ("sweep", "autoencoders") for name in study[group]}
-    paths |= {name: metrics_path(name, "gradients") for name in study["gradients"]}
-    rows = {name: storage.load_json(path) for name, path in paths.items()}
-    sweep = [rows[name] | {"kl_weight": cell["set"]["kl_weight"]} for name, cell in study["sweep"].items()]
-    codes, gradients = ([rows[name] for name in study[group]] for group in ("autoencoders", "gradients"))
-    return Found(sweep, codes, gradients, list(paths.values()))
-
-
-def charts(found: Found, where: str, estimated: str, steps: int) -> dict[Path, Figure]:
+    weighted = {name: model for name, model in trained.items() if name in sweep}
+    compared = {name: m for name, m in trained.items() if name in autoencoders or m.parameters["kl_weight"] == 1}
+    known = [seed["known_model"] for seed in gradients]
     elbos: dict[str, list[list[float]]] = {
-        name: [seed["vae"][name]["elbo"] for seed in found.gradients] for name in ESTIMATORS
+        name: [seed["vae"][name]["elbo"] for seed in gradients] for name in ESTIMATORS
     }
-    known = [seed["known_model"] for seed in found.gradients]
-    return {
-        KL_WEIGHTS: plots.kl_weights(f"The weight of the KL term: {where}", found.sweep),
-        ESTIMATES: plots.estimators(f"Estimators of gradients: {estimated}", known, elbos),
-        SMOOTHNESS: plots.smoothness(f"Smoothness by kl_weight: {where}", found.sweep, 1 / (steps - 1)),
-    }
+    title = f"Estimators of gradients: {data.name}, conv, epochs: {estimated['train.epochs']}"
+    drawn: list[tuple[str, Iterable[str], Figure]] = [  # name, trainings that it shows, figure
+        ("kl_weights", sweep, plots.kl_weights(f"The weight of the KL term: {where}", rows)),
+        ("smoothness", sweep, plots.smoothness(f"Smoothness by kl_weight: {where}", rows, 1 / (settings.steps - 1))),
+        ("estimators", (), plots.estimators(title, known, elbos)),  # these trainings keep no weights
+    ]
+    panels = weight_strips(list(weighted.values()), test)
+    drawn.append(("kl_weights_pictures", weighted, rows_of_images(f"Pictures by kl_weight: {where}", panels)))
+    panels = code_strips(list(compared.values()), train, test, settings)
+    title = f"An autoencoder, and the VAE with kl_weight 1: {where}"
+    drawn.append(("autoencoder", compared, rows_of_images(title, panels)))
+
+    code, figures = lineage.code_hash("answers"), []
+    for name, shown, figure in drawn:
+        figures.append(storage.FIGURES / f"{name}.png")
+        md5s = {cell: record.weights_md5[cell] for cell in shown}
+        storage.save_figure(figures[-1], figure, lineage.figure_text(data.md5, md5s, used, code))
+    content = {"data": {"name": data.name, "md5": data.md5}, "where": where}
+    content["settings"] = settings.model_dump() | {"pictures": settings.images}  # as published answers call it
+    content["learning_rate"] = estimated["train.learning_rate"]
+    storage.save_json(ANSWERS, content | numbers(rows, codes, gradients))
+    record.save([storage.IMAGES, *files.values(), *weights.values()], [ANSWERS, *figures])
 
 
-def numbers(found: Found) -> Numbers:
-    """Means over seeds with their intervals."""
-    weights = sorted({row["kl_weight"] for row in found.sweep})
-    sweep = [over_seeds([row for row in found.sweep if row["kl_weight"] == weight]) for weight in weights]
-    known = zip(*(seed["known_model"] for seed in found.gradients), strict=True)
-    return {
-        "sweep": sweep,
-        "autoencoder": over_seeds(found.autoencoders),
-        "known_model": [over_seeds(rows) for rows in known],
-        "estimators": {
-            name: over_seeds([summary(seed["vae"][name]) for seed in found.gradients]) for name in ESTIMATORS
-        },
-    }
-
-
-def weights_path(cell: str) -> Path:
-    return CELLS / cell / storage.weights_path("conv")
-
-
-def first_seed(cell: Mapping[str, Any]) -> bool:
-    """Whether it is the training of its kind that images show."""
-    return bool(cell["set"]["seed"] == 0)
+def flat(survey: Mapping[str, Numbers]) -> Numbers:
+    """The numbers of all measures of a survey."""
+    return {name: value for values in survey.values() for name, value in values.items()}
 
 
 def metrics_path(cell: str, stage: str) -> Path:
+    """What a stage measured in a cell of the convolutional network."""
     return CELLS / cell / storage.METRICS / f"conv_{stage}.json"
 
 
-def summary(training: Mapping[str, Any]) -> dict[str, float]:
+def numbers(sweep: Sequence[Numbers], autoencoders: Sequence[Numbers], gradients: Sequence[Numbers]) -> Numbers:
+    """Means over seeds with their intervals, of a row for each training."""
+    weights = sorted({row["kl_weight"] for row in sweep})
+    known = zip(*(seed["known_model"] for seed in gradients), strict=True)
+    return {
+        "sweep": [over_seeds([row for row in sweep if row["kl_weight"] == weight]) for weight in weights],
+        "autoencoder": over_seeds(autoencoders),
+        "known_model": [over_seeds(rows) for rows in known],
+        "estimators": {name: over_seeds([counted(seed["vae"][name]) for seed in gradients]) for name in ESTIMATORS},
+    }
+
+
+def counted(training: Numbers) -> Numbers:
     """The numbers of a training with an estimator, its steps counted."""
     return {key: value for key, value in training.items() if key != "elbo"} | {"steps": len(training["elbo"])}
 
@@ -156,50 +124,31 @@ def over_seeds(rows: Sequence[Mapping[str, float]]) -> Numbers:
     return result
 
 
-def weight_strips(trained: Mapping[str, Trained], test: Tensor) -> dict[str, list[tuple[str, Tensor]]]:
+def weight_strips(trained: Sequence[Trained], test: Tensor) -> Strips:
     """For each kl_weight images of the same test images and of the same draws from the prior."""
-    sweep = sorted(
-        (model for model in trained.values() if not is_autoencoder(model)),
-        key=lambda model: float(model.parameters["kl_weight"]),
-    )
     images = test[:COLUMNS]
-    reconstructions = [("test", images)] + [
-        (_weight(model), decode(model.vae, posterior_means(model.vae, images))) for model in sweep
-    ]
-    samples = [("", torch.full_like(images, 255))] + [
-        (_weight(model), decode(model.vae, prior_latents(model.vae, COLUMNS, seed=0))) for model in sweep
-    ]
+    reconstructions, samples = [("test", images)], [("", torch.full_like(images, 255))]
+    for model in sorted(trained, key=lambda model: float(model.parameters["kl_weight"])):
+        label = f"{model.parameters['kl_weight']:g}"
+        reconstructions.append((label, decode(model.vae, posterior_means(model.vae, images))))
+        samples.append((label, decode(model.vae, prior_latents(model.vae, COLUMNS, seed=0))))
     return {"reconstructions": reconstructions, "prior samples": samples}
 
 
-def code_strips(
-    trained: Mapping[str, Trained], train: Tensor, test: Tensor, settings: Theory
-) -> dict[str, list[tuple[str, Tensor]]]:
-    """Reconstructions and samples of an autoencoder and of the VAE with kl_weight 1."""
-    panels = {}
-    for model in trained.values():
-        plain = is_autoencoder(model)
-        if not plain and model.parameters["kl_weight"] != 1:
-            continue
-        vae = as_autoencoder(model.vae) if plain else model.vae
+def code_strips(trained: Sequence[Trained], train: Tensor, test: Tensor, settings: Survey) -> Strips:
+    """Reconstructions and samples of an autoencoder and of a VAE."""
+    panels: Strips = {}
+    for model in trained:
+        vae = model.vae
         codes = encoded(vae, train, generator(0, "encoded training pictures"))
-        count = settings.pictures
         latents = {
             "reconstructions": posterior_means(vae, test[:COLUMNS]),
             "from N(0, I)": prior_latents(vae, COLUMNS, seed=0),
             "from a Gaussian": mixture_latents(codes, 1, COLUMNS, seed=0),
-            "from a mixture": mixture_latents(codes[:count], settings.components, COLUMNS, seed=0),
+            "from a mixture": mixture_latents(codes[: settings.images], settings.components, COLUMNS, seed=0),
         }
-        panels["autoencoder" if plain else "VAE"] = [
+        panels["autoencoder" if vae.architecture.posterior == "point" else "VAE"] = [
             ("test", test[:COLUMNS]),
             *((label, decode(vae, points)) for label, points in latents.items()),
         ]
     return panels
-
-
-def is_autoencoder(trained: Trained) -> bool:
-    return trained.parameters.get("recipe") == "autoencoder"
-
-
-def _weight(model: Trained) -> str:
-    return f"{model.parameters['kl_weight']:g}"

@@ -17,7 +17,7 @@ from pipeline import storage
 from pipeline.metrics.distances import measure_distances
 from pipeline.metrics.features import features_of, restore_classifier
 from pipeline.params import Model, load_params
-from pipeline.storage.weights import YARDSTICK, load_yardstick
+from pipeline.storage.weights import YARDSTICK, load_images, load_yardstick, save_state
 from pipeline.tracking import sync
 from pipeline.tracking.records import Record
 from pipeline.vae.device import prepare
@@ -28,6 +28,43 @@ EPOCHS = {"fc": 10, "conv": 5}
 BATCH_SIZE, LEARNING_RATE = 128, 1e-3
 
 Output = tuple[Tensor, Tensor, Tensor]  # reconstructions [B, 3, 32, 32], posterior means and log variances [B, 128]
+
+
+def main(model: Model) -> None:
+    """Train and measure the assignment's own network; both stages of it, with a record each."""
+    params = load_params()
+    device = prepare(params.run.threads)
+    yardstick = restore_classifier(*load_yardstick(), device)
+    images, data = load_images("train_images", "validation_images", "test_images")
+    train, validation, test = (part.to(device) for part in images)
+    parameters = {
+        "recipe": "assignment", "kl_weight": 1.0, "likelihood": "bernoulli", "latent_dim": LATENT_DIM,
+        "seed": params.seed, "train.epochs": EPOCHS[model], "train.batch_size": BATCH_SIZE,
+        "train.learning_rate": LEARNING_RATE,
+    }  # fmt: skip
+    record = Record(f"train@{model}", parameters, data.name, data.md5, trained_with=parameters)
+    whole = torch.cat([train, validation])  # the assignment held none out
+    with tqdm(total=EPOCHS[model], desc=f"assignment {model}", unit=" epochs", disable=None) as bar:
+        network = train_assignment(model, whole, EPOCHS[model], params.seed, lambda _: bar.update())
+    weights = storage.weights_path("assignment").with_name(f"{model}.safetensors")
+    save_state(weights, network.state_dict(), {"data": {"name": data.name, "md5": data.md5}})
+    record.weights_md5 = {model: storage.md5(weights)}
+    record.save([storage.IMAGES], [weights])
+
+    pairwise, metrics = params.evaluate.pairwise_images, storage.METRICS / f"{model}.json"
+    used = {"seed": params.seed, "evaluate.pairwise_images": pairwise}
+    evaluated = Record(
+        f"evaluate@{model}", used, data.name, data.md5, weights_md5=record.weights_md5, trained_with=parameters
+    )
+    noise = torch.randn(len(test), LATENT_DIM, generator=generator(params.seed, "prior samples"))
+    features = features_of(yardstick, decode_assignment(network, noise))
+    found = measure_distances(features, features_of(yardstick, test), pairwise)
+    values = {"assignment_loss": assignment_losses(network, test, params.seed).mean().item()}
+    values |= {f"samples_{name}": value for name, value in found.items()}
+    storage.save_json(metrics, values)
+    evaluated.metrics = {f"test/{name}": value for name, value in values.items()}
+    evaluated.save([storage.IMAGES, YARDSTICK, weights], [metrics])
+    sync.update_store()
 
 
 class AssignmentVAE(nn.Module):
@@ -105,44 +142,3 @@ def decode_assignment(network: AssignmentVAE, latents: Tensor) -> Tensor:
     """Images of latents [N, 128], uint8 [N, 3, 32, 32] on the CPU."""
     device = network.mean.weight.device
     return torch.cat([to_uint8(network.decoder(part.to(device))).cpu() for part in latents.split(500)])
-
-
-SPLITS = ("train_images", "validation_images", "test_images")
-
-
-def main(model: Model) -> None:
-    params = load_params()
-    device = prepare(params.run.threads)
-    yardstick = restore_classifier(*load_yardstick(), device)
-    arrays, data = storage.load_tensors(storage.IMAGES, SPLITS)
-    train, validation, test = (torch.from_numpy(array).to(device) for array in arrays.values())
-    parameters = {
-        "recipe": "assignment", "kl_weight": 1.0, "likelihood": "bernoulli", "latent_dim": LATENT_DIM,
-        "seed": params.seed, "train.epochs": EPOCHS[model], "train.batch_size": BATCH_SIZE,
-        "train.learning_rate": LEARNING_RATE,
-    }  # fmt: skip
-    data_md5 = storage.md5(storage.IMAGES)
-    record = Record(f"train@{model}", parameters, data["name"], data_md5, trained_with=parameters)
-
-    images = torch.cat([train, validation])  # the assignment held none out
-    with tqdm(total=EPOCHS[model], desc=f"assignment {model}", unit=" epochs", disable=None) as bar:
-        network = train_assignment(model, images, EPOCHS[model], params.seed, lambda _: bar.update())
-    weights = storage.weights_path("assignment").with_name(f"{model}.safetensors")
-    arrays = {name: value.cpu().numpy() for name, value in network.state_dict().items()}
-    storage.save_tensors(weights, arrays, {"data": {"name": data["name"], "md5": data_md5}})
-    weights_md5: dict[str, str] = {model: storage.md5(weights)}
-    record.weights_md5 = weights_md5
-    record.save([storage.IMAGES], [weights])
-
-    settings = params.evaluate
-    used = {"seed": params.seed, "evaluate.pairwise_images": settings.pairwise_images}
-    record = Record(f"evaluate@{model}", used, data["name"], data_md5, weights_md5=weights_md5, trained_with=parameters)
-    noise = torch.randn(len(test), LATENT_DIM, generator=generator(params.seed, "prior samples"))
-    features = features_of(yardstick, decode_assignment(network, noise))
-    found = measure_distances(features, features_of(yardstick, test), settings.pairwise_images)
-    loss = assignment_losses(network, test, params.seed).mean().item()
-    metrics = storage.METRICS / f"{model}.json"
-    storage.save_json(metrics, {"assignment_loss": loss} | {f"samples_{name}": value for name, value in found.items()})
-    record.metrics = {f"test/{name}": value for name, value in storage.load_json(metrics).items()}
-    record.save([storage.IMAGES, YARDSTICK, weights], [metrics])
-    sync.update_store()

@@ -11,10 +11,10 @@ import yaml
 
 from pipeline import storage
 from pipeline.errors import InputError
-from pipeline.params import MODELS, PARAMS_FILE, Model, changed, load_params, load_yaml
+from pipeline.params import MODELS, PARAMS_FILE, STUDY_PARAMS, Model, changed, load_params, load_yaml
 from pipeline.tracking.records import CELL_VARIABLE, CELLS
 
-STUDY_PARAMS = CELLS.with_name(PARAMS_FILE.name)
+GROUPS = ("trainings", "assignments", "gradients")  # of cells, in STUDY_PARAMS
 # What cells have in common: links to the checkout's own.
 SHARED = (storage.IMAGES.parent, storage.weights_path("yardstick").parent)
 STAGES: Mapping[str, str] = {  # of a cell, with their modules
@@ -22,15 +22,12 @@ STAGES: Mapping[str, str] = {  # of a cell, with their modules
     "evaluate": "evaluate",
     "survey": "study.survey",
     "assignment": "study.assignment",
-    "autoencoder": "study.autoencoder",
-    "theory": "study.theory",
     "gradients": "study.gradients",
 }
 
-GROUPS = ("cells", "assignments", "sweep", "autoencoders", "gradients")  # of cells, in STUDY_PARAMS
-
 
 def main(cell: str, stage: str) -> None:
+    """Run a stage for a cell."""
     if stage not in STAGES:
         raise InputError(f"study: found stage {stage}, expected one of {', '.join(STAGES)}")
     model = enter(cell)
@@ -59,14 +56,12 @@ def enter(name: str) -> Model:
 def cell_of(name: str) -> tuple[Model, dict[str, Any]]:
     """The model of a cell and the parameters, by dotted key, that differ from params.yaml."""
     content = load_yaml(STUDY_PARAMS)
-    groups = {group: content.get(group, {}) for group in GROUPS}
-    cells = {cell: group for group, members in groups.items() for cell in members}
-    if name not in cells:
-        raise InputError(f"{STUDY_PARAMS}: found no cell {name}, expected one of {', '.join(cells)}")
-    cell = groups[cells[name]][name]
+    groups = {cell: group for group in GROUPS for cell in content.get(group, {})}
+    if name not in groups:
+        raise InputError(f"{STUDY_PARAMS}: found no cell {name}, expected one of {', '.join(groups)}")
+    cell = content[groups[name]][name]
     model = cell.get("model")
     if model not in MODELS:
-        where = f"{STUDY_PARAMS}: {cells[name]}.{name}.model"
+        where = f"{STUDY_PARAMS}: {groups[name]}.{name}.model"
         raise InputError(f"{where}: found {model!r}, expected one of {', '.join(MODELS)}")
-    common = {} if cells[name] == "assignments" else content.get("common", {})
-    return model, common | cell.get("set", {})
+    return model, cell.get("set", {})

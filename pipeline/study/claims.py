@@ -13,12 +13,73 @@ from pipeline import storage
 from pipeline.figures import plots
 from pipeline.metrics.intervals import Estimate, over_draws
 from pipeline.metrics.paths import rank_correlation
-from pipeline.params import MODELS, PARAMS_FILE, Model, load_yaml
+from pipeline.params import MODELS, STUDY_PARAMS, Model, load_yaml
 from pipeline.tracking import lineage
 from pipeline.tracking.records import CELLS, Record
 
+VERDICTS = storage.REPORTS / "claims.json"
+RADIUS, LUMINANCE = storage.FIGURES / "radius.png", storage.FIGURES / "luminance.png"
+SEEDS = (0, 1, 2)
+FIGHTS = {  # conv against which cells, and what that makes equal
+    "fc": "at equal latent size, epochs and likelihood",
+    "fc-longer": "at equal multiply-adds spent (FC trains longer)",
+    "fc-narrow": "at equal parameters (FC with fewer hidden units)",
+}
+
 Verdict = Literal["holds", "does not hold", "undecided"]
 Thresholds = Mapping[str, float]
+
+
+def main() -> None:
+    """Write reports/claims.json and its figures, and print the verdicts."""
+    study = load_yaml(STUDY_PARAMS)
+    limits: Thresholds = study["claims"]
+    cells = Cells({name: cell["model"] for name, cell in (study["trainings"] | study["assignments"]).items()})
+    surveys = {model: cells.surveys(model) for model in MODELS}
+    claims = all_claims(cells, surveys, limits)
+    shown = [(f"{model}-{seed}", model) for model in MODELS for seed in SEEDS]  # cells that were surveyed
+    weights = {cell: CELLS / cell / storage.weights_path(model) for cell, model in shown}
+    _, header = storage.load_tensors(weights["fc-0"], ())
+    data, used = header["data"], header["parameters"]
+    record = Record("claims", {f"claims.{key}": limit for key, limit in limits.items()}, data["name"], data["md5"])
+    record.weights_md5 = {cell: storage.md5(path) for cell, path in weights.items()}
+
+    where = f"{data['name']}, kl_weight {used['kl_weight']:g}, {used['train.epochs']} epochs, seeds 0, 1, 2"
+    text = lineage.figure_text(data["md5"], record.weights_md5, record.parameters, lineage.code_hash("claims"))
+    radii = {model: [survey["radius"] for survey in surveys[model]] for model in MODELS}
+    storage.save_figure(RADIUS, plots.quality_by_radius(f"Pictures by radius: {where}", radii), text)
+    walks = {model: [survey["luminance"] for survey in surveys[model]] for model in MODELS}
+    storage.save_figure(LUMINANCE, plots.luminance_walks(f"Luminance along walks: {where}", walks), text)
+    storage.save_json(VERDICTS, {"data": data, "where": where, "claims": [as_json(claim) for claim in claims]})
+    record.save([*sorted(cells.read), *weights.values()], [VERDICTS, RADIUS, LUMINANCE])
+    for claim in claims:
+        print(f"{claim.number}. {claim.says} {claim.verdict.capitalize()}.")
+
+
+class Cells:
+    """Numbers of the study's cells, whose models by name stand in study/params.yaml, and which files they came from."""
+
+    def __init__(self, models: Mapping[str, Model]) -> None:
+        self.models = models
+        self.read: dict[Path, Any] = {}
+
+    def ratios(self, key: str, above: str, below: str) -> list[float]:
+        """A metric of some cells over that of others, a value for each seed."""
+        return [self._metrics(f"{above}-{seed}")[key] / self._metrics(f"{below}-{seed}")[key] for seed in SEEDS]
+
+    def surveys(self, model: Model) -> list[dict[str, Any]]:
+        """What the surveys of a model's cells found, one for each seed."""
+        return [self._load(f"{model}-{seed}", f"{model}_survey.json") for seed in SEEDS]
+
+    def _metrics(self, cell: str) -> dict[str, float]:
+        metrics: dict[str, float] = self._load(cell, f"{self.models[cell]}.json")
+        return metrics
+
+    def _load(self, cell: str, name: str) -> Any:
+        path = CELLS / cell / storage.METRICS / name
+        if path not in self.read:
+            self.read[path] = storage.load_json(path)
+        return self.read[path]
 
 
 @dataclass(frozen=True)
@@ -57,52 +118,64 @@ class Claim:
         return "does not hold" if "does not hold" in verdicts else "undecided"
 
 
+def below(measure: str, values: Sequence[float], threshold: float, decides: bool = True) -> Part:
+    """What should be less than `threshold`, a value for each training."""
+    return Part(measure, over_draws(values), "below", threshold, decides)
+
+
+def above(measure: str, values: Sequence[float], threshold: float, decides: bool = True) -> Part:
+    """What should be more than `threshold`, a value for each training."""
+    return Part(measure, over_draws(values), "above", threshold, decides)
+
+
+def all_claims(cells: Cells, surveys: Mapping[Model, Sequence[Mapping[str, Any]]], limits: Thresholds) -> list[Claim]:
+    """The assignment's five claims with what the study measured."""
+    trainings = [survey for model in MODELS for survey in surveys[model]]
+    key = "samples_frechet"
+    return [
+        architectures(
+            {fight: cells.ratios(key, "conv", cell) for cell, fight in FIGHTS.items()},
+            cells.ratios("reconstructions_frechet", "conv", "fc"),
+            limits,
+        ),
+        centre([survey["radius"] for survey in trainings], limits),
+        brightness([survey["luminance"] for survey in trainings], limits),
+        smoothness([survey["interpolation"] for survey in trainings], limits),
+        recipe({model: cells.ratios(key, model, f"assignment-{model}") for model in MODELS}, limits),
+    ]
+
+
 def architectures(fights: Mapping[str, Sequence[float]], reconstructions: Sequence[float], limits: Thresholds) -> Claim:
     """Ratios conv over FC by fight, a value for each seed: of prior samples' Fréchet distance, of reconstructions'."""
     limit = limits["much_more_effective"]
-    parts = [
-        Part(f"Fréchet distance of prior samples, conv over FC, {fight}", over_draws(ratios), "below", limit)
-        for fight, ratios in fights.items()
-    ]
+    parts = [below(f"Fréchet distance of prior samples, conv over FC, {name}", fights[name], limit) for name in fights]
     beside = "the same of reconstructions, at equal latent size, epochs and likelihood"
-    parts.append(Part(beside, over_draws(reconstructions), "below", limit, decides=False))
+    parts.append(below(beside, reconstructions, limit, decides=False))
     return Claim(1, "Convolutional layers are much more effective than fully connected ones.", parts)
 
 
 def centre(curves: Sequence[Sequence[Mapping[str, float]]], limits: Thresholds) -> Claim:
     """Quality by radius of each training, in even steps from 0 to twice the typical shell."""
-    near, shell = len(curves[0]) // 4, len(curves[0]) // 2
-    frechet = [[row["frechet"] for row in rows] for rows in curves]
-    confidence = [[row["confidence"] for row in rows] for rows in curves]
-    density = [[row["density"] for row in rows] for rows in curves]
-    orders = [rank_correlation(torch.arange(len(row)), torch.tensor(row)) for row in frechet]
-    extremes = limits["better_than_extremes"]
-    return Claim(
-        2,
-        "Closer to the centre is better than the extremes.",
-        [
-            Part(
-                "Fréchet distance halfway to the typical shell over that at twice the shell",
-                *(over_draws([row[near] / row[-1] for row in frechet]), "below", extremes),
-            ),
-            Part(
-                "that on the typical shell, where the prior's draws are, over that at twice the shell",
-                *(over_draws([row[shell] / row[-1] for row in frechet]), "below", extremes, False),
-            ),
-            Part(
-                "“the closer the better”: rank correlation of radius and Fréchet distance, the centre included",
-                *(over_draws(orders), "above", limits["the_closer_the_better"], False),
-            ),
-            Part(
-                "density of pictures among real ones halfway to the typical shell less that at twice the shell",
-                *(over_draws([row[near] - row[-1] for row in density]), "above", limits["no_difference"], False),
-            ),
-            Part(
-                "classifier's confidence halfway to the typical shell less that at twice the shell",
-                *(over_draws([row[near] - row[-1] for row in confidence]), "above", limits["no_difference"], False),
-            ),
-        ],
-    )
+    near, shell, last = len(curves[0]) // 4, len(curves[0]) // 2, len(curves[0]) - 1
+
+    def ratios(radius: int) -> list[float]:
+        return [rows[radius]["frechet"] / rows[last]["frechet"] for rows in curves]
+
+    distances = [torch.tensor([row["frechet"] for row in rows]) for rows in curves]
+    orders = [rank_correlation(torch.arange(len(row)), row) for row in distances]
+    nearest = "“the closer the better”: rank correlation of radius and Fréchet distance, the centre included"
+    on_shell = "that on the typical shell, where the prior's draws are, over that at twice the shell"
+    limit = limits["better_than_extremes"]
+    parts = [
+        below("Fréchet distance halfway to the typical shell over that at twice the shell", ratios(near), limit),
+        below(on_shell, ratios(shell), limit, decides=False),
+        above(nearest, orders, limits["the_closer_the_better"], decides=False),
+    ]
+    for key, name in (("density", "density of pictures among real ones"), ("confidence", "classifier's confidence")):
+        measure = f"{name} halfway to the typical shell less that at twice the shell"
+        gains = [rows[near][key] - rows[last][key] for rows in curves]
+        parts.append(above(measure, gains, limits["no_difference"], decides=False))
+    return Claim(2, "Closer to the centre is better than the extremes.", parts)
 
 
 def brightness(walks: Sequence[Mapping[str, Any]], limits: Thresholds) -> Claim:
@@ -111,139 +184,37 @@ def brightness(walks: Sequence[Mapping[str, Any]], limits: Thresholds) -> Claim:
     A latent axis could as well point the other way, so z = A·1 is one of many equal diagonals z = A·s of signs s.
     """
     limit = limits["lighter"]
+    ones, directions = ([walk[key] for walk in walks] for key in ("ones", "direction"))
     shares = [sum(value > limit for value in walk["diagonals"]) / len(walk["diagonals"]) for walk in walks]
-    return Claim(
-        3,
-        "A=0 is darker, A=1 is lighter.",
-        [
-            Part(
-                "rank correlation of A and luminance along z = A·1",
-                *(over_draws([walk["ones"] for walk in walks]), "above", limit),
-            ),
-            Part(
-                f"share of diagonals z = A·s, random signs s, that get lighter: rank correlation above {limit:g}",
-                *(over_draws(shares), "above", limits["nearly_all"]),
-            ),
-            Part(
-                "that correlation along the direction of posterior means that explains luminance best",
-                *(over_draws([walk["direction"] for walk in walks]), "above", limit, False),
-            ),
-        ],
-    )
+    diagonals = f"share of diagonals z = A·s, random signs s, that get lighter: rank correlation above {limit:g}"
+    best = "that correlation along the direction of posterior means that explains luminance best"
+    parts = [
+        above("rank correlation of A and luminance along z = A·1", ones, limit),
+        above(diagonals, shares, limits["nearly_all"]),
+        above(best, directions, limit, decides=False),
+    ]
+    return Claim(3, "A=0 is darker, A=1 is lighter.", parts)
 
 
 def smoothness(paths: Sequence[Mapping[str, Mapping[str, float]]], limits: Thresholds) -> Claim:
     """Largest steps of each training's paths."""
+    lines, arcs = ([path[f"{name}_over_pixels"]["value"] for path in paths] for name in ("linear", "spherical"))
+    ratios = [path["spherical"]["value"] / path["linear"]["value"] for path in paths]
     limit = limits["smoother_than_pixels"]
-    arcs = [path["spherical"]["value"] / path["linear"]["value"] for path in paths]
-    return Claim(
-        4,
-        "Interpolations are smooth.",
-        [
-            Part(
-                "largest step in feature space on straight lines between latents, over that of fading pixels",
-                *(over_draws([path["linear_over_pixels"]["value"] for path in paths]), "below", limit),
-            ),
-            Part(
-                "the same on arcs",
-                *(over_draws([path["spherical_over_pixels"]["value"] for path in paths]), "below", limit, False),
-            ),
-            Part("arcs over straight lines", over_draws(arcs), "below", limits["smoother_than_lines"], False),
-        ],
-    )
+    straight = "largest step in feature space on straight lines between latents, over that of fading pixels"
+    parts = [
+        below(straight, lines, limit),
+        below("the same on arcs", arcs, limit, decides=False),
+        below("arcs over straight lines", ratios, limits["smoother_than_lines"], decides=False),
+    ]
+    return Claim(4, "Interpolations are smooth.", parts)
 
 
 def recipe(ratios: Mapping[str, Sequence[float]], limits: Thresholds) -> Claim:
     """Fréchet distances of prior samples, ours over the assignment's, by model and a value for each seed."""
-    return Claim(
-        5,
-        "The notebook's recipe, run again on the same pictures, is worse than ours.",
-        [
-            Part(
-                f"Fréchet distance of prior samples, ours over the assignment's, {model}",
-                *(over_draws(values), "below", limits["better_recipe"]),
-            )
-            for model, values in ratios.items()
-        ],
-    )
-
-
-VERDICTS = storage.REPORTS / "claims.json"
-RADIUS, LUMINANCE = storage.FIGURES / "radius.png", storage.FIGURES / "luminance.png"
-SEEDS = (0, 1, 2)
-SHOWN = [(model, seed) for model in MODELS for seed in SEEDS]  # trainings whose latent space was surveyed
-FIGHTS = {  # conv against which cells, and what that makes equal
-    "fc": "at equal latent size, epochs and likelihood",
-    "fc-longer": "at equal multiply-adds spent (FC trains longer)",
-    "fc-narrow": "at equal parameters (FC with fewer hidden units)",
-}
-
-
-class Cells:
-    """Numbers of the study's cells, whose models by name stand in study/params.yaml, and which files they came from."""
-
-    def __init__(self, models: Mapping[str, Model]) -> None:
-        self.models = models
-        self.read: dict[Path, Any] = {}
-
-    def ratios(self, key: str, above: str, below: str) -> list[float]:
-        """A metric of some cells over that of others, a value for each seed."""
-        return [self._metrics(f"{above}-{seed}")[key] / self._metrics(f"{below}-{seed}")[key] for seed in SEEDS]
-
-    def surveys(self, model: Model) -> list[dict[str, Any]]:
-        return [self._load(f"{model}-{seed}", f"{model}_survey.json") for seed in SEEDS]
-
-    def _metrics(self, cell: str) -> dict[str, float]:
-        metrics: dict[str, float] = self._load(cell, f"{self.models[cell]}.json")
-        return metrics
-
-    def _load(self, cell: str, name: str) -> Any:
-        path = CELLS / cell / storage.METRICS / name
-        if path not in self.read:
-            self.read[path] = storage.load_json(path)
-        return self.read[path]
-
-
-def main() -> None:
-    study = load_yaml(CELLS.with_name(PARAMS_FILE.name))
-    limits: Thresholds = study["claims"]
-    cells = Cells({name: cell["model"] for name, cell in (study["cells"] | study["assignments"]).items()})
-    claims = all_claims(cells, limits)
-    weights = {f"{model}-{seed}": CELLS / f"{model}-{seed}" / storage.weights_path(model) for model, seed in SHOWN}
-    _, header = storage.load_tensors(weights["fc-0"], ())
-    data, used = header["data"], header["parameters"]
-    record = Record("claims", {f"claims.{key}": limit for key, limit in limits.items()}, data["name"], data["md5"])
-    record.weights_md5 = {cell: storage.md5(path) for cell, path in weights.items()}
-
-    where = f"{data['name']}, kl_weight {used['kl_weight']:g}, {used['train.epochs']} epochs, seeds 0, 1, 2"
-    text = lineage.figure_text(data["md5"], record.weights_md5, record.parameters, lineage.code_hash("claims"))
-    surveys = {model: cells.surveys(model) for model in MODELS}
-    radii = {model: [survey["radius"] for survey in surveys[model]] for model in MODELS}
-    storage.save_figure(RADIUS, plots.quality_by_radius(f"Pictures by radius: {where}", radii), text)
-    walks = {model: [survey["luminance"] for survey in surveys[model]] for model in MODELS}
-    storage.save_figure(LUMINANCE, plots.luminance_walks(f"Luminance along walks: {where}", walks), text)
-
-    storage.save_json(VERDICTS, {"data": data, "where": where, "claims": [as_json(claim) for claim in claims]})
-    record.save([*sorted(cells.read), *weights.values()], [VERDICTS, RADIUS, LUMINANCE])
-    for claim in claims:
-        print(f"{claim.number}. {claim.says} {claim.verdict.capitalize()}.")
-
-
-def all_claims(cells: Cells, limits: Thresholds) -> list[Claim]:
-    """The assignment's five claims with what the study measured."""
-    surveys = [survey for model in MODELS for survey in cells.surveys(model)]
-    key = "samples_frechet"
-    return [
-        architectures(
-            {fight: cells.ratios(key, "conv", cell) for cell, fight in FIGHTS.items()},
-            cells.ratios("reconstructions_frechet", "conv", "fc"),
-            limits,
-        ),
-        centre([survey["radius"] for survey in surveys], limits),
-        brightness([survey["luminance"] for survey in surveys], limits),
-        smoothness([survey["interpolation"] for survey in surveys], limits),
-        recipe({model: cells.ratios(key, model, f"assignment-{model}") for model in MODELS}, limits),
-    ]
+    measure, limit = "Fréchet distance of prior samples, ours over the assignment's", limits["better_recipe"]
+    parts = [below(f"{measure}, {model}", values, limit) for model, values in ratios.items()]
+    return Claim(5, "The notebook's recipe, run again on the same pictures, is worse than ours.", parts)
 
 
 def as_json(claim: Claim) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -11,18 +12,110 @@ import torch
 from torch import Tensor
 
 from pipeline import storage
-from pipeline.params import Gradients, Model, Params, Train, load_params, used_parameters
+from pipeline.params import Gradients, Model, Params, load_params, used_parameters
+from pipeline.storage.weights import load_images
 from pipeline.tracking.records import Record
 from pipeline.vae.device import place, prepare
 from pipeline.vae.distributions import LOG_2_PI, DiagonalGaussian
-from pipeline.vae.images import batches, generator, to_float
-from pipeline.vae.networks import VAE
+from pipeline.vae.images import generator, to_float
+from pipeline.vae.networks import VAE, architecture, build_vae
 from pipeline.vae.objective import Terms, rate
-from pipeline.vae.plain import plain_vae
-from pipeline.vae.training import learning_rate, validate, warm_up
+from pipeline.vae.training import Bound, NonFiniteError, Training, validate
 
 Estimator = Literal["reparameterized", "score_function", "leave_one_out"]
 ESTIMATORS: tuple[Estimator, ...] = get_args(Estimator)
+
+
+def main(model: Model) -> None:
+    """Measure every estimator, with the network that `model` names."""
+    params = load_params()
+    device = prepare(params.run.threads)
+    images, data = load_images("train_images", "validation_images")
+    train, validation = (place(part, device) for part in images)
+    record = Record(f"gradients@{model}", used_parameters(params, "gradients", model), data.name, data.md5)
+
+    known = in_a_known_model(params.gradients, params.seed)
+    trainings = {}
+    for estimator in ESTIMATORS:
+        vae = build_vae(architecture(params, model), params.seed).to(device)
+        trainings[estimator] = trained(estimator, vae, train, validation, params)
+    metrics = storage.METRICS / f"{model}_gradients.json"
+    storage.save_json(metrics, {"known_model": known, "vae": trainings})
+    record.save([storage.IMAGES], [metrics])
+
+
+def in_a_known_model(settings: Gradients, seed: int) -> list[dict[str, float]]:
+    """Relative variance of each estimator in a linear Gaussian model, by latent size."""
+    rows = []
+    for latent_dim in (2**power for power in range(int(math.log2(settings.largest_latent_dim)) + 1)):
+        rng = generator(seed, f"linear Gaussian model of {latent_dim}")
+        model = linear_gaussian(settings.pixels, latent_dim, rng)
+        mean, log_std = torch.zeros(2, latent_dim, dtype=torch.float64)
+        noise = torch.randn(settings.draws, settings.estimates, latent_dim, generator=rng).double()
+        exact = model.gradient(mean, log_std)
+        found = {name: gradient_estimates(name, model, mean, log_std, noise) for name in ESTIMATORS}
+        variances = {name: relative_variance(estimates, exact) for name, estimates in found.items()}
+        rows.append({"latent_dim": latent_dim} | variances)
+    return rows
+
+
+def trained(estimator: Estimator, vae: VAE, train: Tensor, validation: Tensor, params: Params) -> dict[str, Any]:
+    """A training with an estimator: elbo of its steps, relative variance before and after, validation at its end.
+
+    It ends before a step that is not finite.
+    """
+    settings, seed, elbos = params.gradients, params.seed, list[float]()
+    images = to_float(validation[: settings.variance_images].to(vae.device))
+    before = variance_in(vae, estimator, images, settings, seed)
+    bound = estimated_bound(estimator, settings.draws, elbos)
+    training = Training(vae, train, validation, params.train, params.kl_weight, seed, bound)
+    with suppress(NonFiniteError):
+        for _ in training.epochs():
+            pass
+    after = variance_in(vae, estimator, images, settings, seed)
+    held_out = validate(vae, validation, params.train.batch_size, generator(seed, "validation noise"))
+    return {"variance_before": before, "variance_after": after, "elbo": elbos[: training.step]} | held_out
+
+
+def estimated_bound(estimator: Estimator, draws: int, elbos: list[float]) -> Bound:
+    """The bound with an estimator's gradient of the distortion; the mean elbo of each batch is added to `elbos`."""
+
+    def bound(vae: VAE, images: Tensor, rng: torch.Generator) -> Terms:
+        noise = torch.randn(draws, len(images), vae.architecture.latent_dim, generator=rng).to(vae.device)
+        posterior = vae.encode(images)
+        log_likelihood = expected_log_likelihood(estimator, posterior, _likelihood_of(images, vae), noise)
+        terms = Terms(rate(posterior, vae.prior), -log_likelihood)
+        elbos.append(terms.elbo.detach().mean().item())
+        return terms
+
+    return bound
+
+
+def variance_in(vae: VAE, estimator: Estimator, images: Tensor, settings: Gradients, seed: int) -> float:
+    """Relative variance of a VAE's gradients; the mean over many reparameterized draws stands for the exact ones."""
+    rng = generator(seed, "gradient noise")
+    shape = (settings.draws, len(images), vae.architecture.latent_dim)
+    vae.eval()
+
+    def estimates(name: Estimator, count: int) -> list[Tensor]:
+        noises = (torch.randn(shape, generator=rng).to(vae.device) for _ in range(count))
+        return [posterior_gradients(name, vae, images, noise) for noise in noises]
+
+    exact = torch.stack(estimates("reparameterized", settings.reference_estimates)).mean(0)
+    found = estimates(estimator, settings.variance_estimates)
+    return sum(relative_variance(estimate, exact) for estimate in found) / len(found)
+
+
+def posterior_gradients(estimator: Estimator, vae: VAE, images: Tensor, noise: Tensor) -> Tensor:
+    """Gradients of E_q[log p(x|z)] with respect to each image's (mean, log_std), [B, 2 latent_dim].
+
+    Of images [B, 3, 32, 32] in 0..1, from noise [K, B, latent_dim].
+    """
+    encoded = vae.encode(images)
+    mean, log_std = (value.detach().requires_grad_() for value in (encoded.mean, encoded.log_std))
+    posterior = DiagonalGaussian(mean, log_std)
+    total = expected_log_likelihood(estimator, posterior, _likelihood_of(images, vae), noise).sum()
+    return torch.cat(torch.autograd.grad(total, (mean, log_std)), dim=1)
 
 
 def expected_log_likelihood(
@@ -94,111 +187,6 @@ def relative_variance(estimates: Tensor, gradient: Tensor) -> float:
     return float(errors / (gradient**2).expand_as(estimates).sum())
 
 
-def posterior_gradients(estimator: Estimator, vae: VAE, images: Tensor, noise: Tensor) -> Tensor:
-    """Gradients of E_q[log p(x|z)] with respect to each image's (mean, log_std), [B, 2 latent_dim].
-
-    Of images [B, 3, 32, 32] in 0..1, from noise [K, B, latent_dim].
-    """
-    encoded = vae.encode(images)
-    mean, log_std = (value.detach().requires_grad_() for value in (encoded.mean, encoded.log_std))
-
-    posterior = DiagonalGaussian(mean, log_std)
-    total = expected_log_likelihood(estimator, posterior, _likelihood_of(images, vae), noise).sum()
-    return torch.cat(torch.autograd.grad(total, (mean, log_std)), dim=1)
-
-
-def train_with(
-    estimator: Estimator, vae: VAE, images: Tensor, settings: Train, kl_weight: float, draws: int, seed: int
-) -> list[float]:
-    """Train `vae` in place on uint8 images [N, 3, 32, 32]; elbo of each step taken, nats per image.
-
-    As fitting.Training does it, but for the estimator and the number of draws; the decoder's gradients are the same.
-    It ends before a step that is not finite.
-    """
-    optimizer = torch.optim.AdamW(
-        vae.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-    )
-    shuffle, rng = generator(seed, "shuffle"), generator(seed, "training noise")
-    steps_per_epoch = math.ceil(len(images) / settings.batch_size)
-    elbos: list[float] = []
-    vae.train()
-    for _ in range(settings.epochs):
-        for batch in batches(images, settings.batch_size, shuffle, settings.horizontal_flips, vae.device):
-            progress = len(elbos) / steps_per_epoch  # in epochs
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(settings, progress)
-            noise = torch.randn(draws, len(batch), vae.architecture.latent_dim, generator=rng).to(vae.device)
-            posterior = vae.encode(batch)
-            log_likelihood = expected_log_likelihood(estimator, posterior, _likelihood_of(batch, vae), noise)
-            terms = Terms(rate(posterior, vae.prior), -log_likelihood)
-            terms.loss(kl_weight * warm_up(progress, settings.kl_warmup_epochs)).backward()
-            norm = torch.nn.utils.clip_grad_norm_(vae.parameters(), settings.max_grad_norm)
-            if not torch.isfinite(norm + terms.elbo.detach().mean()):
-                return elbos
-            optimizer.step()
-            optimizer.zero_grad()
-            elbos.append(terms.elbo.detach().mean().item())
-    return elbos
-
-
 def _likelihood_of(images: Tensor, vae: VAE) -> Callable[[Tensor], Tensor]:
     """Log p(x|z) of images [B, 3, 32, 32] as a function of latents [B, latent_dim]."""
     return lambda latents: vae.decode(latents).log_prob(images)
-
-
-def main(model: Model) -> None:
-    params = load_params()
-    device = prepare(params.run.threads)
-    arrays, data = storage.load_tensors(storage.IMAGES, ("train_images", "validation_images"))
-    train, validation = (place(torch.from_numpy(array), device) for array in arrays.values())
-    used = used_parameters(params, "gradients", model)
-    record = Record(f"gradients@{model}", used, data["name"], storage.md5(storage.IMAGES))
-
-    metrics = storage.METRICS / f"{model}_gradients.json"
-    known = in_a_known_model(params.gradients, params.seed)
-    trainings = {estimator: trained(estimator, params, model, train, validation, device) for estimator in ESTIMATORS}
-    storage.save_json(metrics, {"known_model": known, "vae": trainings})
-    record.save([storage.IMAGES], [metrics])
-
-
-def in_a_known_model(settings: Gradients, seed: int) -> list[dict[str, float]]:
-    """Relative variance of each estimator in a linear Gaussian model, by latent size."""
-    rows = []
-    for latent_dim in (2**power for power in range(int(math.log2(settings.largest_latent_dim)) + 1)):
-        rng = generator(seed, f"linear Gaussian model of {latent_dim}")
-        model = linear_gaussian(settings.pixels, latent_dim, rng)
-        mean, log_std = torch.zeros(2, latent_dim, dtype=torch.float64)
-        noise = torch.randn(settings.draws, settings.estimates, latent_dim, generator=rng).double()
-        exact = model.gradient(mean, log_std)
-        found = {name: gradient_estimates(name, model, mean, log_std, noise) for name in ESTIMATORS}
-        variances = {name: relative_variance(estimates, exact) for name, estimates in found.items()}
-        rows.append({"latent_dim": latent_dim} | variances)
-    return rows
-
-
-def trained(
-    estimator: Estimator, params: Params, model: Model, train: Tensor, validation: Tensor, device: torch.device
-) -> dict[str, Any]:
-    """A training with an estimator: elbo of its steps, relative variance before and after, validation at its end."""
-    vae = plain_vae(params, model).to(device)
-    images = to_float(validation[: params.gradients.variance_images].to(device))
-    before = variance_in(vae, estimator, images, params.gradients, params.seed)
-    elbos = train_with(estimator, vae, train, params.train, params.kl_weight, params.gradients.draws, params.seed)
-    after = variance_in(vae, estimator, images, params.gradients, params.seed)
-    held_out = validate(vae, validation, params.train.batch_size, generator(params.seed, "validation noise"))
-    return {"variance_before": before, "variance_after": after, "elbo": elbos} | held_out
-
-
-def variance_in(vae: VAE, estimator: Estimator, images: Tensor, settings: Gradients, seed: int) -> float:
-    """Relative variance of a VAE's gradients; the mean over many reparameterized draws stands for the exact ones."""
-    rng = generator(seed, "gradient noise")
-    shape = (settings.draws, len(images), vae.architecture.latent_dim)
-    vae.eval()
-
-    def estimates(name: Estimator, count: int) -> list[Tensor]:
-        noises = (torch.randn(shape, generator=rng).to(vae.device) for _ in range(count))
-        return [posterior_gradients(name, vae, images, noise) for noise in noises]
-
-    exact = torch.stack(estimates("reparameterized", settings.reference_estimates)).mean(0)
-    found = estimates(estimator, settings.variance_estimates)
-    return sum(relative_variance(estimate, exact) for estimate in found) / len(found)

@@ -7,36 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline import storage
-from pipeline.params import MODELS
+from pipeline.params import MODELS, NAMES
 from pipeline.tracking.records import Record
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Numbers to the right of a first column of labels.
-
-    >>> print(table(["model", "elbo"], [["fc", "-3.1"]]), end="")
-    | model | elbo |
-    | --- | ---: |
-    | fc | -3.1 |
-    """
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def with_spread(value: float, interval: Sequence[float] | None, form: str) -> str:
-    """A value with half of the width of its interval, where it has one."""
-    if interval is None:
-        return number(value, form)
-    return f"{number(value, form)} ± {number((interval[1] - interval[0]) / 2, form)}"
-
-
-def number(value: float, form: str) -> str:
-    return format(int(value) if form.endswith("d") else value, form)
-
-
-def median(values: Sequence[float], form: str = ".2f") -> str:
-    """The median of some rounds and, in parentheses, what they range over."""
-    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 RESULTS: Mapping[str, tuple[str, str]] = {
@@ -71,38 +43,78 @@ SETS = {
     "mixture": "mixture samples",
 }
 
+Measured = dict[str, tuple[dict[str, float], Record]]  # by model: metrics, and the record of what measured them
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Numbers to the right of a first column of labels.
+
+    >>> print(table(["model", "elbo"], [["fc", "-3.1"]]), end="")
+    | model | elbo |
+    | --- | ---: |
+    | fc | -3.1 |
+    """
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def with_spread(value: float, interval: Sequence[float] | None, form: str) -> str:
+    """A value with half of the width of its interval, where it has one."""
+    if interval is None:
+        return number(value, form)
+    return f"{number(value, form)} ± {number((interval[1] - interval[0]) / 2, form)}"
+
+
+def number(value: float, form: str) -> str:
+    """A value in a form of `format`; "d" also takes whole floats."""
+    return format(int(value) if form.endswith("d") else value, form)
+
+
+def median(values: Sequence[float], form: str = ".2f") -> str:
+    """The median of some rounds and, in parentheses, what they range over."""
+    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+
 
 def results_table(root: Path) -> str:
     """Test metrics of both models, means and halves of their 95% intervals."""
-    measured = {model: storage.load_json(root / storage.METRICS / f"{model}.json") for model in MODELS}
-    records = {model: Record.load(root / storage.RUNS / f"evaluate@{model}.json") for model in MODELS}
+    measured = _measured(root)
     rows = [
-        [label, *(with_spread(measured[m][key], records[m].intervals.get(f"test/{key}"), form) for m in MODELS)]
+        [label, *(_shown(measured[model], key, form) for model in MODELS)]
         for key, (label, form) in RESULTS.items()
-        if all(key in measured[model] for model in MODELS)
+        if all(key in values for values, _ in measured.values())
     ]
-    trained = [f"{records[m].trained_with['train.epochs']}, {records[m].trained_with['seed']}" for m in MODELS]
-    rows.append(["epochs of training, seed", *trained])
-    name, md5 = records["fc"].data_name, records["fc"].data_md5 or ""
-    return table([f"{name}, pictures {md5[:8]}", "fully connected", "convolutional"], rows)
+    trained = [record.trained_with for _, record in measured.values()]
+    rows.append(["epochs of training, seed", *(f"{used['train.epochs']}, {used['seed']}" for used in trained)])
+    _, record = measured["fc"]
+    return table([f"{record.data_name}, pictures {(record.data_md5 or '')[:8]}", *NAMES.values()], rows)
 
 
 def distances_table(root: Path) -> str:
     """How far each model's images are from test images, and real ones, which are nowhere nearer than the floor."""
-    measured = {model: storage.load_json(root / storage.METRICS / f"{model}.json") for model in MODELS}
-    intervals = {model: Record.load(root / storage.RUNS / f"evaluate@{model}.json").intervals for model in MODELS}
+    measured = _measured(root)
     rows = [
-        [f"{model}, {label}"]
-        + [
-            with_spread(measured[model][f"{name}_{key}"], intervals[model].get(f"test/{name}_{key}"), form)
-            for key, (_, form) in DISTANCES.items()
-        ]
+        [f"{model}, {label}", *(_shown(measured[model], f"{name}_{key}", form) for key, (_, form) in DISTANCES.items())]
         for name, label in SETS.items()
         for model in MODELS
-        if f"{name}_frechet" in measured[model]  # bernoulli has no drawn samples
+        if f"{name}_frechet" in measured[model][0]  # bernoulli has no drawn samples
     ]
     floor = storage.load_json(root / storage.METRICS / "yardstick.json")["floor"]
     spread = {key: (floor[f"{key}_low"], floor[f"{key}_high"]) for key in DISTANCES if f"{key}_low" in floor}
     real = [with_spread(floor[key], spread.get(key), form) for key, (_, form) in DISTANCES.items()]
     rows.append(["training pictures: the floor", *real])
     return table(["from test pictures", *(label for label, _ in DISTANCES.values())], rows)
+
+
+def _measured(root: Path) -> Measured:
+    return {
+        model: (
+            storage.load_json(root / storage.METRICS / f"{model}.json"),
+            Record.load(root / storage.RUNS / f"evaluate@{model}.json"),
+        )
+        for model in MODELS
+    }
+
+
+def _shown(measured: tuple[dict[str, float], Record], key: str, form: str) -> str:
+    values, record = measured
+    return with_spread(values[key], record.intervals.get(f"test/{key}"), form)

@@ -15,13 +15,12 @@ from markupsafe import Markup, escape
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from pipeline import storage
-from pipeline.params import MODELS
+from pipeline.params import MODELS, NAMES
 from pipeline.study.markdown import distances_table, results_table
 from pipeline.tracking.records import Record, load_records, record_folders
 
 PAGE, WORDS = storage.REPORTS / "index.html", storage.REPORTS / "README.md"
 THEORY = storage.REPORTS / "theory.json"
-NAMES = {"fc": "fully connected", "conv": "convolutional"}
 ASSIGNMENT = {  # its four figures, and what they show
     "fc_samples": "Pictures decoded from draws of the prior, fully connected",
     "conv_samples": "Pictures decoded from draws of the prior, convolutional",
@@ -30,9 +29,15 @@ ASSIGNMENT = {  # its four figures, and what they show
 }
 HEADING = re.compile(r"<h([23])>(.*)</h\1>")
 IMAGE = re.compile(r'<img src="(?P<source>[^"]+)" alt="(?P<alt>[^"]*)" ?/?>')
+TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"), undefined=StrictUndefined, autoescape=True
+)
+WIDTH, HEIGHT = 640, 320
+LEFT, RIGHT, TOP, BOTTOM = 76, 16, 12, 44  # around the area of the curves
 
 
 def main() -> None:
+    """Write reports/index.html."""
     with storage.replacing(PAGE) as partial:
         partial.write_text(render_page(Path()), encoding="utf-8")
     theory = storage.load_json(THEORY)
@@ -112,49 +117,39 @@ def kl_weights(root: Path) -> dict[str, float]:
 
 def curves(root: Path) -> dict[str, Markup]:
     """Charts by their titles."""
-    tables = {model: storage.load_table(root / storage.CURVES / f"{model}.csv") for model in MODELS}
-    ranks = {model: storage.load_table(root / storage.CURVES / f"{model}_dimensions.csv") for model in MODELS}
-    sweep = storage.load_json(root / THEORY)["sweep"]
     found = {}
     for key in ("elbo", "rate"):
         title = f"{key} on validation pictures, nats per image"
-        series = {
-            NAMES[model]: [
-                Point(epoch, value, f"{NAMES[model]}, epoch {epoch:g}: {value:.1f}")
-                for epoch, value in zip(table["epoch"], table[f"validation/{key}"], strict=True)
-                if epoch > 1 or len(table["epoch"]) == 1  # the first is far off
-            ]
-            for model, table in tables.items()
-        }
+        series = {}
+        for model in MODELS:
+            columns = storage.load_table(root / storage.CURVES / f"{model}.csv")
+            rows = list(zip(columns["epoch"], columns[f"validation/{key}"], strict=True))
+            late = rows[1:] or rows  # the first epoch is far off
+            series[NAMES[model]] = [Point(x, y, f"{NAMES[model]}, epoch {x:g}: {y:.1f}") for x, y in late]
         found[title] = chart(title, "epoch", series)
-    title = "rate of each latent dimension, nats per image"
-    series = {
-        NAMES[model]: [
-            Point(rank, value, f"{NAMES[model]}, dimension ranked {rank:g}: {value:.2f}")
-            for rank, value in zip(table["rank"], table["rate"], strict=True)
+    series = {}
+    for model in MODELS:
+        columns = storage.load_table(root / storage.CURVES / f"{model}_dimensions.csv")
+        series[NAMES[model]] = [
+            Point(rank, rate, f"{NAMES[model]}, dimension ranked {rank:g}: {rate:.2f}")
+            for rank, rate in zip(columns["rank"], columns["rate"], strict=True)
         ]
-        for model, table in ranks.items()
-    }
+    title = "rate of each latent dimension, nats per image"
     found[title] = chart(title, "latent dimensions, ranked by rate", series, radius=2)
-    title = "distortion over rate by kl_weight, nats per image"
     points = [
         Point(rate, distortion, f"kl_weight {row['kl_weight']:g}: rate {rate:.1f}, distortion {distortion:.0f}")
-        for row in sweep
+        for row in storage.load_json(root / THEORY)["sweep"]
         for rate, distortion in [(row["rate"]["value"], row["distortion"]["value"])]
     ]
+    title = "distortion over rate by kl_weight, nats per image"
     found[title] = chart(title, "rate", {NAMES["conv"]: points}, logarithmic=True)
     return found
 
 
-TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "templates"), undefined=StrictUndefined, autoescape=True
-)
-WIDTH, HEIGHT = 640, 320
-LEFT, RIGHT, TOP, BOTTOM = 76, 16, 12, 44  # around the area of the curves
-
-
 @dataclass(frozen=True)
 class Point:
+    """A point of a curve."""
+
     x: float
     y: float
     label: str  # what it tells
@@ -172,12 +167,12 @@ class Axis:
     logarithmic: bool = False
 
     def place(self, value: float) -> float:
-        low, high, at = (
-            (math.log(v) for v in (self.low, self.high, value)) if self.logarithmic else (self.low, self.high, value)
-        )
+        """Where a value lies, in SVG units."""
+        low, high, at = (math.log(v) if self.logarithmic else v for v in (self.low, self.high, value))
         return round(self.start + (self.end - self.start) * (at - low) / ((high - low) or 1), 1)
 
     def ticks(self) -> list[tuple[float, str]]:
+        """Places of round values, and their labels."""
         locator = LogLocator() if self.logarithmic else MaxNLocator(6)
         return [
             (self.place(v), f"{v:g}") for v in locator.tick_values(self.low, self.high) if self.low <= v <= self.high

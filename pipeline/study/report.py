@@ -34,15 +34,23 @@ SPACE_ROWS = (
     ("share of N(0, I) away from encoded training pictures", "prior_outside", ".3f"),
     ("deviation of encoded pictures in a dimension", "code_deviation", ".2f"),
 )
-ESTIMATOR_ROWS = (
-    ("reparameterized", "reparameterized"),
-    ("score function, leave-one-out baseline", "leave_one_out"),
-    ("score function", "score_function"),
-)
+ESTIMATOR_COLUMNS = (
+    ("relative variance before", "variance_before", ".3g"), ("after training", "variance_after", ".3g"),
+    ("validation elbo, nats", "validation/elbo", ".0f"), ("rate, nats", "validation/rate", ".1f"),
+)  # fmt: skip
+ESTIMATORS = {
+    "reparameterized": "reparameterized",
+    "leave_one_out": "score function, leave-one-out baseline",
+    "score_function": "score function",
+}
 KNOWN_SIZES = (1, 4, 16, 64, 256)  # of which the table tells
+
+Columns = Sequence[tuple[str, str, str]]
+Row = Mapping[str, Any]
 
 
 def main() -> None:
+    """Write reports/README.md."""
     claims, theory = storage.load_json(CLAIMS), storage.load_json(THEORY)
     with storage.replacing(PAGE) as partial:
         partial.write_text(render_report(claims, theory), encoding="utf-8")
@@ -51,27 +59,33 @@ def main() -> None:
 
 
 def render_report(claims: Mapping[str, Any], theory: Mapping[str, Any]) -> str:
-    """reports/README.md."""
+    """The text of reports/README.md, from claims.json and theory.json."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
     )
     environment.filters["mean"] = lambda estimate, form: number(estimate["value"], form)
+    weights = {f"{row['kl_weight']:g}": row for row in theory["sweep"]}
+    by_weight = {f"{weight} ({row['trainings']})": row for weight, row in weights.items()}
+    spaces = [theory["autoencoder"], weights["1"]]
+    known = {str(row["latent_dim"]): row for row in theory["known_model"] if row["latent_dim"] in KNOWN_SIZES}
+    estimators = {label: theory["estimators"][name] for name, label in ESTIMATORS.items()}
+    verdicts = [[f"{claim['number']}. {claim['says']}", claim["verdict"]] for claim in claims["claims"]]
     return environment.get_template("report.md.j2").render(
         claims=claims,
-        verdicts=table(
-            ["claim", "verdict"],
-            [[f"{claim['number']}. {claim['says']}", claim["verdict"]] for claim in claims["claims"]],
-        ),
+        verdicts=table(["claim", "verdict"], verdicts),
         parts={claim["number"]: parts(claim) for claim in claims["claims"]},
         theory=theory,
-        weights={f"{row['kl_weight']:g}": row for row in theory["sweep"]},
-        kl_table=by_weight(theory["sweep"], KL_COLUMNS),
-        smoothness_table=by_weight(theory["sweep"], SMOOTHNESS_COLUMNS),
-        space_table=spaces(theory),
-        estimator_table=estimators(theory["estimators"]),
-        known_table=known_model(theory["known_model"]),
+        weights=weights,
+        kl_table=means("kl_weight (trainings)", by_weight, KL_COLUMNS),
+        smoothness_table=means("kl_weight (trainings)", by_weight, SMOOTHNESS_COLUMNS),
+        space_table=table(
+            ["", "autoencoder", "VAE, kl_weight 1"],
+            [[label, *(shown(space[key], form) for space in spaces)] for label, key, form in SPACE_ROWS],
+        ),
+        estimator_table=means("estimator", estimators, ESTIMATOR_COLUMNS),
+        known_table=means("latent dimensions", known, [(label, name, ".3g") for name, label in ESTIMATORS.items()]),
         gradients_rate=theory["learning_rate"],
-        by=lambda key: [f"{row['kl_weight']:g}" for row in sorted(theory["sweep"], key=lambda row: row[key]["value"])],
+        by=lambda key: sorted(weights, key=lambda weight: weights[weight][key]["value"]),
     )
 
 
@@ -90,42 +104,10 @@ def parts(claim: Mapping[str, Any]) -> str:
     return table(["measure", "mean", "95% interval", "holds if", "so it"], rows)
 
 
-def by_weight(sweep: Sequence[Mapping[str, Any]], columns: Sequence[tuple[str, str, str]]) -> str:
-    header = ["kl_weight (trainings)", *(label for label, _, _ in columns)]
-    rows = [
-        [f"{row['kl_weight']:g} ({row['trainings']})", *(shown(row[key], form) for _, key, form in columns)]
-        for row in sweep
-    ]
-    return table(header, rows)
-
-
-def spaces(theory: Mapping[str, Any]) -> str:
-    vae = next(row for row in theory["sweep"] if row["kl_weight"] == 1)
-    rows = [[label, shown(theory["autoencoder"][key], form), shown(vae[key], form)] for label, key, form in SPACE_ROWS]
-    return table(["", "autoencoder", "VAE, kl_weight 1"], rows)
-
-
-def estimators(found: Mapping[str, Any]) -> str:
-    rows = [
-        [
-            label,
-            shown(found[name]["variance_before"], ".3g"),
-            shown(found[name]["variance_after"], ".3g"),
-            shown(found[name]["validation/elbo"], ".0f"),
-            shown(found[name]["validation/rate"], ".1f"),
-        ]
-        for label, name in ESTIMATOR_ROWS
-    ]
-    header = ["estimator", "relative variance before", "after training", "validation elbo, nats", "rate, nats"]
-    return table(header, rows)
-
-
-def known_model(rows: Sequence[Mapping[str, Any]]) -> str:
-    header = ["latent dimensions", *(label for label, _ in ESTIMATOR_ROWS)]
-    some = [row for row in rows if row["latent_dim"] in KNOWN_SIZES]
-    return table(
-        header, [[f"{row['latent_dim']}", *(shown(row[name], ".3g") for _, name in ESTIMATOR_ROWS)] for row in some]
-    )
+def means(corner: str, rows: Mapping[str, Row], columns: Columns) -> str:
+    """A table of rows by their labels; a column is its label, the key of its estimates, and their form."""
+    cells = [[label, *(shown(row[key], form) for _, key, form in columns)] for label, row in rows.items()]
+    return table([corner, *(label for label, _, _ in columns)], cells)
 
 
 def shown(estimate: Mapping[str, Any], form: str) -> str:

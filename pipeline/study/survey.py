@@ -1,8 +1,10 @@
-"""What lies where in a model's latent space? Numbers for claims about centre, luminance and interpolation."""
+"""What lies where in a model's latent space? Numbers for the study's claims, and for its answers about theory."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,9 +12,11 @@ from torch import Tensor
 
 from pipeline import storage
 from pipeline.errors import InputError
-from pipeline.metrics.distances import measure_distances
+from pipeline.metrics.bound import evaluate_images
+from pipeline.metrics.distances import frechet_distance, measure_distances
 from pipeline.metrics.features import Classifier, features_of, logits_of, restore_classifier
-from pipeline.metrics.intervals import Estimate, over_images
+from pipeline.metrics.intervals import over_images
+from pipeline.metrics.latents import encoded, mixture_latents, share_outside
 from pipeline.metrics.paths import (
     crossfade,
     largest_steps,
@@ -22,22 +26,23 @@ from pipeline.metrics.paths import (
     rank_correlation,
     spherical,
 )
-from pipeline.params import Model, Survey, load_params, used_parameters
-from pipeline.storage.weights import YARDSTICK, load_trained, load_yardstick
+from pipeline.params import Measure, Model, Survey, load_params, used_parameters
+from pipeline.storage.weights import YARDSTICK, load_images, load_trained, load_yardstick
 from pipeline.tracking import sync
 from pipeline.tracking.records import Record
 from pipeline.vae.device import prepare
 from pipeline.vae.images import CHANNELS, SIDE, generator
 from pipeline.vae.networks import VAE
-from pipeline.vae.sampling import along, decode, interpolate, posterior_means
+from pipeline.vae.objective import active_units
+from pipeline.vae.sampling import along, decode, interpolate, posterior_means, prior_latents
 
 
 def main(model: Model) -> None:
+    """Survey one model: the measures that `survey.measures` names."""
     params = load_params()
     device = prepare(params.run.threads)
     yardstick = restore_classifier(*load_yardstick(), device)
-    arrays, data = storage.load_tensors(storage.IMAGES, ("train_images", "test_images"))
-    train, test = (torch.from_numpy(array).to(device) for array in arrays.values())
+    (train, test), data = load_images("train_images", "test_images")
     trained = load_trained(model, device)
     if components := trained.vae.architecture.prior_components:
         raise InputError(
@@ -45,92 +50,182 @@ def main(model: Model) -> None:
             "centre and directions the survey asks; train with prior_components 0"
         )
     record = Record(
-        f"survey@{model}", used_parameters(params, "survey"), data["name"], storage.md5(storage.IMAGES),
+        f"survey@{model}", used_parameters(params, "survey"), data.name, data.md5,
         weights_md5={model: trained.md5}, trained_with=trained.parameters,
     )  # fmt: skip
 
-    vae, settings, seed = trained.vae, params.survey, params.seed
-    test_means = posterior_means(vae, test)
-    findings = {
-        "radius": by_radius(vae, yardstick, test, settings, seed),
-        "luminance": along_luminance(vae, posterior_means(vae, train), train.cpu(), settings, seed),
-        "interpolation": between_images(vae, yardstick, test_means, settings),
-    }
+    space = Space(trained.vae, yardstick, train, test.to(device), params.survey, params.seed)
+    found = {name: MEASURES[name](space) for name in params.survey.measures}
     survey = storage.METRICS / f"{model}_survey.json"
-    storage.save_json(survey, findings)
+    storage.save_json(survey, found)
+    record.metrics = {
+        f"test/{measure}/{name}": value
+        for measure, values in found.items()
+        if isinstance(values, dict)
+        for name, value in values.items()
+        if isinstance(value, float)
+    }
     record.save([storage.IMAGES, storage.weights_path(model), YARDSTICK], [survey])
     sync.update_store()
 
 
-def by_radius(vae: VAE, yardstick: Classifier, test: Tensor, settings: Survey, seed: int) -> list[dict[str, float]]:
+@dataclass(frozen=True)
+class Space:
+    """A trained model and what its latent space is measured with; images are uint8 [N, 3, 32, 32]."""
+
+    vae: VAE
+    yardstick: Classifier
+    train: Tensor
+    test: Tensor
+    settings: Survey
+    seed: int
+
+    @property
+    def few(self) -> Tensor:
+        """The first `settings.images` test images."""
+        return self.test[: self.settings.images]
+
+    def features(self, images: Tensor) -> Tensor:
+        """The yardstick's features of images, [N, D]."""
+        return features_of(self.yardstick, images)
+
+    def decoded(self, latents: Tensor) -> Tensor:
+        """Features of what latents [N, latent_dim] decode to, [N, D]."""
+        return self.features(decode(self.vae, latents))
+
+    def confidence(self, features: Tensor) -> Tensor:
+        """How sure the yardstick is of the likeliest class, 0..1, [N]."""
+        return logits_of(self.yardstick, features).softmax(1).amax(1)
+
+    def paths(self, latents: Tensor) -> Tensor:
+        """Images of paths of latents [R, steps, latent_dim], uint8 [R, steps, 3, 32, 32]."""
+        return decode(self.vae, latents.flatten(0, 1)).view(*latents.shape[:2], CHANNELS, SIDE, SIDE)
+
+    def pairs(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Posterior means of up to `settings.pairs` pairs of images, both [R, latent_dim]."""
+        means = posterior_means(self.vae, images)
+        count = min(self.settings.pairs, len(means) // 2)
+        return means[:count], means[count : 2 * count]
+
+
+def by_radius(space: Space) -> list[dict[str, float]]:
     """Quality of images at some distance from the centre, 0 to twice the typical shell, in the same directions."""
-    reference = features_of(yardstick, test)
-    latent_dim = vae.architecture.latent_dim
+    settings, latent_dim = space.settings, space.vae.architecture.latent_dim
+    reference = space.features(space.test)
     rows = []
     for radius in torch.linspace(0, 2 * math.sqrt(latent_dim), settings.radii).tolist():
-        features = features_of(yardstick, decode(vae, on_sphere(radius, settings.directions, latent_dim, seed)))
-        confidence = logits_of(yardstick, features).softmax(1).amax(1).mean().item()
-        rows.append(
-            {"radius": radius, "confidence": confidence, **measure_distances(features, reference, settings.directions)}
-        )
+        features = space.decoded(on_sphere(radius, settings.directions, latent_dim, space.seed))
+        row = {"radius": radius, "confidence": space.confidence(features).mean().item()}
+        rows.append(row | measure_distances(features, reference, settings.directions))
     return rows
 
 
-def along_luminance(vae: VAE, means: Tensor, images: Tensor, settings: Survey, seed: int) -> dict[str, Any]:
+def along_luminance(space: Space) -> dict[str, Any]:
     """Rank correlation of the step A with luminance: along the assignment's z = A·1, along other diagonals z = A·s of
-    random signs s, and along the direction of posterior means [N, latent_dim] that explains luminance best.
+    random signs s, and along the direction of posterior means that explains luminance best.
     """
-    steps = torch.linspace(0, 1, settings.steps)
-    signs = torch.randint(2, (settings.diagonals, means.shape[1]), generator=generator(seed, "signs")) * 2.0 - 1
-    ones = luminance(decode(vae, steps.unsqueeze(1) * torch.ones(1, means.shape[1])))
-    diagonals = [
-        rank_correlation(steps, luminance(decode(vae, steps.unsqueeze(1) * sign.unsqueeze(0)))) for sign in signs
-    ]
-    direction = luminance_direction(means, images)
-    walk = luminance(decode(vae, along(means, direction, settings.steps)))
+    means, count = posterior_means(space.vae, space.train), space.settings.diagonals
+    steps = torch.linspace(0, 1, space.settings.steps)
+    signs = torch.randint(2, (count, means.shape[1]), generator=generator(space.seed, "signs")) * 2.0 - 1
+
+    def diagonal(sign: Tensor) -> Tensor:
+        return luminance(decode(space.vae, steps.unsqueeze(1) * sign))
+
+    ones = diagonal(torch.ones(1, means.shape[1]))
+    direction = luminance_direction(means, space.train)
+    walk = luminance(decode(space.vae, along(means, direction, space.settings.steps)))
+    explained = torch.corrcoef(torch.stack([means @ direction, luminance(space.train)]))[0, 1]
     return {
         "ones": rank_correlation(steps, ones),
         "ones_luminance": ones.tolist(),
-        "diagonals": diagonals,
+        "diagonals": [rank_correlation(steps, diagonal(sign)) for sign in signs.split(1)],
         "direction": rank_correlation(steps, walk),
         "direction_luminance": walk.tolist(),
-        "direction_correlation": torch.corrcoef(torch.stack([means @ direction, luminance(images)]))[0, 1].item(),
+        "direction_correlation": explained.item(),
     }
 
 
-def between_images(vae: VAE, yardstick: Classifier, means: Tensor, settings: Survey) -> dict[str, dict[str, float]]:
+def between_images(space: Space) -> dict[str, dict[str, float]]:
     """Largest step between decoded images, in feature space and units of the whole way, on straight lines and arcs
-    between posterior means of test images [N, latent_dim], and when the decoded ends are faded into one another.
+    between posterior means of test images, and when the decoded ends are faded into one another.
     """
-    count = min(settings.pairs, len(means) // 2)
-    start, end = means[:count], means[count : 2 * count]
-    apart = (_features(vae, yardstick, start) - _features(vae, yardstick, end)).norm(dim=1) > 0
+    start, end = space.pairs(space.test)
+    apart = (space.decoded(start) - space.decoded(end)).norm(dim=1) > 0
     if apart.sum() < 2:
-        raise InputError("test pictures decode to equal pictures, expected some that differ: the posterior collapsed")
-    start, end = start[apart], end[apart]
-    shape = (len(start), settings.steps)
-
-    def decoded(latents: Tensor) -> Tensor:
-        return decode(vae, latents.flatten(0, 1)).view(*shape, CHANNELS, SIDE, SIDE)
-
-    def featurize(images: Tensor) -> Tensor:
-        return features_of(yardstick, images)
-
+        raise InputError("test images decode to equal images, expected some that differ: the posterior collapsed")
+    start, end, count = start[apart], end[apart], space.settings.steps
     paths = {
-        "linear": decoded(interpolate(start, end, settings.steps)),
-        "spherical": decoded(spherical(start, end, settings.steps)),
-        "pixels": crossfade(decode(vae, start), decode(vae, end), settings.steps),
+        "linear": space.paths(interpolate(start, end, count)),
+        "spherical": space.paths(spherical(start, end, count)),
+        "pixels": crossfade(decode(space.vae, start), decode(space.vae, end), count),
     }
-    steps = {name: largest_steps(images, featurize) for name, images in paths.items()}
-    found = {name: over_images(values, seed=0) for name, values in steps.items()}
-    for name in ("linear", "spherical"):
-        found[f"{name}_over_pixels"] = over_images(steps[name] / steps["pixels"], seed=0)
-    return {name: _with_interval(estimate) for name, estimate in found.items()}
+    steps = {name: largest_steps(images, space.features) for name, images in paths.items()}
+    steps |= {f"{name}_over_pixels": steps[name] / steps["pixels"] for name in ("linear", "spherical")}
+    estimates = {name: over_images(values, seed=0) for name, values in steps.items()}
+    return {name: {"value": e.value, "low": e.low, "high": e.high} for name, e in estimates.items()}
 
 
-def _features(vae: VAE, yardstick: Classifier, latents: Tensor) -> Tensor:
-    return features_of(yardstick, decode(vae, latents))
+def of_bound(space: Space) -> dict[str, float]:
+    """Means over test images: rate, distortion and elbo in nats per image, mse of reconstructions; active units."""
+    evaluation = evaluate_images(space.vae, space.few, 500, space.seed)
+    names = ["rate", "distortion", "elbo", "mse"]
+    if space.vae.architecture.posterior == "point":
+        names = ["distortion", "mse"]  # the KL divergence of a point mass is infinite
+    means = {name: evaluation.per_image[name].mean().item() for name in names}
+    return means | {"active_units": float(active_units(evaluation.posteriors.mean))}
 
 
-def _with_interval(estimate: Estimate) -> dict[str, float]:
-    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+def of_samples(space: Space) -> dict[str, float]:
+    """Fréchet distances from test images: of reconstructions, and of latents from N(0, I), from a Gaussian and from a
+    mixture fitted to encoded training images; and the share of N(0, I) that is away from all of these.
+    """
+    vae, test, settings, seed = space.vae, space.few, space.settings, space.seed
+    count = len(test)
+    codes = encoded(vae, space.train, generator(seed, "encoded training pictures"))
+    prior = prior_latents(vae, count, seed)
+    sets = {
+        "reconstructions": posterior_means(vae, test),
+        "prior": prior,
+        "gaussian": mixture_latents(codes, 1, count, seed),
+        "mixture": mixture_latents(codes[:count], settings.components, count, seed),
+    }
+    reference = space.features(test)
+    found = {f"{name}_frechet": frechet_distance(space.decoded(latents), reference) for name, latents in sets.items()}
+    held_out = encoded(vae, test, generator(seed, "encoded test pictures"))
+    return found | {
+        "prior_outside": share_outside(prior, codes, held_out, settings.outside),
+        "code_deviation": codes.std(0).square().mean().sqrt().item(),
+    }
+
+
+def of_smoothness(space: Space) -> dict[str, float]:
+    """Steps in feature space and plausibility.
+
+    The largest step on lines between posterior means, in units of the whole way; a step of length 1 in a random
+    direction, in units of the mean distance between decoded test images; the share of the images between two ends
+    of which the classifier is at least as sure as of all but `settings.plausible` of the real ones.
+    """
+    start, end = space.pairs(space.few)
+    paths = space.paths(interpolate(start, end, space.settings.steps))
+    at_start, at_end = space.features(paths[:, 0]), space.features(paths[:, -1])
+    stepped = space.decoded(start + on_sphere(1.0, len(start), start.shape[1], space.seed))
+    least = space.confidence(space.features(space.few)).quantile(space.settings.plausible)
+    between = space.confidence(space.features(paths[:, 1:-1].flatten(0, 1)))
+    ends = space.confidence(torch.cat([at_start, at_end]))
+    apart = (at_start - at_end).norm(dim=1)
+    return {
+        "unit_step": ((stepped - at_start).norm(dim=1).mean() / apart.mean()).item(),
+        "plausible_between": (between >= least).double().mean().item(),
+        "plausible_ends": (ends >= least).double().mean().item(),
+        "largest_step": largest_steps(paths[apart > 0], space.features).mean().item(),
+    }
+
+
+MEASURES: Mapping[Measure, Callable[[Space], Any]] = {
+    "radius": by_radius,
+    "luminance": along_luminance,
+    "interpolation": between_images,
+    "bound": of_bound,
+    "sampling": of_samples,
+    "smoothness": of_smoothness,
+}

@@ -25,7 +25,7 @@ from pipeline.metrics.features import (
 )
 from pipeline.metrics.intervals import over_draws
 from pipeline.params import load_params, used_parameters
-from pipeline.storage.weights import YARDSTICK, load_yardstick, save_yardstick
+from pipeline.storage.weights import YARDSTICK, load_images, load_yardstick, save_yardstick
 from pipeline.tracking import lineage
 from pipeline.tracking.records import Record
 from pipeline.vae.device import prepare
@@ -34,40 +34,44 @@ from pipeline.vae.images import generator, to_float, to_uint8
 METRICS = storage.METRICS / "yardstick.json"
 FIGURE = storage.FIGURES / "yardstick.png"
 PAIRWISE = 5000  # images in the distances that compare all pairs
+LADDERS: Mapping[str, tuple[float, ...]] = {
+    "noise": (8, 16, 32, 64),  # standard deviation, grey levels of 255
+    "blur": (0.5, 1, 2),  # standard deviation, pixels
+    "dropped classes": (2, 5, 7),  # of ten
+}
 
 
 def main() -> None:
+    """Train the classifier and calibrate its distances on damaged images."""
     params = load_params()
     device = prepare(params.run.threads)
-    arrays, data = storage.load_tensors(storage.IMAGES, ("train_images", "train_labels", "test_images", "test_labels"))
-    train, labels, test, test_labels = (torch.from_numpy(array) for array in arrays.values())
-    used = used_parameters(params, "yardstick")
-    record = Record("yardstick", used, data["name"], storage.md5(storage.IMAGES))
+    (train, labels, test, test_labels), data = load_images("train_images", "train_labels", "test_images", "test_labels")
+    record = Record("yardstick", used_parameters(params, "yardstick"), data.name, data.md5)
 
     count = min(len(test), int((labels >= max(LADDERS["dropped classes"])).sum()))
     if count < 2:
-        raise InputError(f"{storage.IMAGES}: found {len(data['classes'])} classes, expected ten, to calibrate with")
+        raise InputError(f"{storage.IMAGES}: found {len(data.classes)} classes, expected ten, to calibrate with")
 
     settings = params.yardstick
-    classifier = build_classifier(len(data["classes"]), params.seed).to(device)
-    with tqdm(total=settings.epochs * len(train), desc="yardstick", unit=" pictures", disable=None) as bar:
+    classifier = build_classifier(len(data.classes), params.seed).to(device)
+    with tqdm(total=settings.epochs * len(train), desc="yardstick", unit=" images", disable=None) as bar:
         fit_classifier(classifier, train.to(device), labels.to(device), settings, params.seed, bar.update)
-    save_yardstick(classifier, data["classes"], {"name": data["name"], "md5": record.data_md5})
+    save_yardstick(classifier, data.classes, {"name": data.name, "md5": data.md5})
 
     classifier = restore_classifier(*load_yardstick(), device)  # rounded to float16, as everyone will use it
     features = features_of(classifier, test)
     accuracy = (logits_of(classifier, features).argmax(1) == test_labels).double().mean().item()
     ladders = calibrate(classifier, rungs(train, labels, count, params.seed), features)
     storage.save_json(METRICS, {"test_accuracy": accuracy, **ladders})
-    title = f"The yardstick on damaged pictures: {data['name']}, training against test pictures"
-    text = lineage.figure_text(record.data_md5 or "", {}, used, lineage.code_hash("yardstick"))
+    title = f"The yardstick on damaged pictures: {data.name}, training against test pictures"
+    text = lineage.figure_text(data.md5, {}, record.parameters, lineage.code_hash("yardstick"))
     storage.save_figure(FIGURE, plots.calibration(title, ladders), text)
     record.metrics = {"test/accuracy": accuracy}
     record.save([storage.IMAGES], [YARDSTICK, METRICS, FIGURE])
-    print(f"{YARDSTICK}: {accuracy:.2%} of the test pictures right")
+    print(f"{YARDSTICK}: {accuracy:.2%} of the test images right")
 
 
-def calibrate(classifier: Classifier, steps: Iterable[Rung], reference: torch.Tensor) -> dict[str, dict[str, Any]]:
+def calibrate(classifier: Classifier, steps: Iterable[Rung], reference: Tensor) -> dict[str, dict[str, Any]]:
     """All distances by kind and strength of damage; of the floor the mean, with 95% interval as "frechet_low", ...."""
     found: dict[str, dict[str, Any]] = {}
     for rung in steps:
@@ -82,13 +86,6 @@ def calibrate(classifier: Classifier, steps: Iterable[Rung], reference: torch.Te
         else:
             floor[name] = draws[0][name]
     return found | {"floor": floor}
-
-
-LADDERS: Mapping[str, tuple[float, ...]] = {
-    "noise": (8, 16, 32, 64),  # standard deviation, grey levels of 255
-    "blur": (0.5, 1, 2),  # standard deviation, pixels
-    "dropped classes": (2, 5, 7),  # of ten
-}
 
 
 @dataclass(frozen=True)

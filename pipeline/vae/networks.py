@@ -11,25 +11,37 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipeline.params import Model, Params
 from pipeline.vae.distributions import Bernoulli, DiagonalGaussian, DiscretizedGaussian, Likelihood
 from pipeline.vae.images import CHANNELS, DIMENSIONS, SIDE
 from pipeline.vae.priors import build_prior
 
 INITIAL_STD = 0.2  # of the calibrated likelihood: about that of CIFAR-10 pixels around their mean image
+POINT = -30.0  # log of a standard deviation too small to move a latent: a Gaussian that is a point to float32
 
 
 @dataclass(frozen=True)
 class Architecture:
     """What rebuilds a network: `sizes` are hidden widths (fc) or channels (conv), from the pixels to the latents."""
 
-    model: Literal["fc", "conv"]
+    model: Model
     sizes: tuple[int, ...]
     latent_dim: int
     likelihood: Literal["gaussian", "bernoulli"]
     prior_components: int  # 0: N(0, I)
+    posterior: Literal["gaussian", "point"] = "gaussian"  # point: an autoencoder, which uses the means alone
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """For a header; without the default posterior, which headers do not state since they are older than it."""
+        return {key: value for key, value in asdict(self).items() if (key, value) != ("posterior", "gaussian")}
+
+
+def architecture(params: Params, model: Model) -> Architecture:
+    """What params.yaml says of a model's network."""
+    sizes = params.networks.fc.hidden if model == "fc" else params.networks.conv.channels
+    return Architecture(
+        model, tuple(sizes), params.latent_dim, params.likelihood, params.prior_components, params.posterior
+    )
 
 
 class VAE(nn.Module):
@@ -51,6 +63,8 @@ class VAE(nn.Module):
     def encode(self, images: Tensor) -> DiagonalGaussian:
         """Approximate posterior of images [B, 3, 32, 32] in 0..1."""
         mean, logit_std = self.encoder(2 * images - 1).chunk(2, dim=1)  # each [B, latent_dim]
+        if self.architecture.posterior == "point":
+            return DiagonalGaussian(mean, torch.full_like(mean, POINT))
         # Deviations stay below 1: unbounded, that of an odd image can be so wide that its distortion explodes.
         return DiagonalGaussian(mean, F.logsigmoid(logit_std))
 

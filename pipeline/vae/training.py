@@ -16,21 +16,40 @@ from pipeline.vae.objective import Terms, active_units, bound_terms
 from pipeline.vae.priors import GaussianMixture
 
 REFIT_BATCH_SIZE = 1000  # images at a time; fewer are slower
+COLLAPSED = 0.1  # share of active units below which latents tell next to nothing of an image
+STDS = (1e-4, 0.5)  # of the likelihood, in pixel values from 0 to 1: far below a grey level, and all that pixels differ
+
 EpochMetrics = dict[str, float]  # "epoch", "train/elbo", "validation/rate", ...: nats per image
+Bound = Callable[[VAE, Tensor, torch.Generator], Terms]  # of a batch in 0..1, with noise from a generator
 
 
 class NonFiniteError(ArithmeticError):
     """A term of the loss, or its gradient, is not finite; the step that would have spread it was not taken."""
 
 
+def one_draw(vae: VAE, images: Tensor, noise: torch.Generator) -> Terms:
+    """The bound's terms for images [B, 3, 32, 32] in 0..1, one posterior draw each."""
+    return bound_terms(vae, images, _noise(len(images), vae, noise))
+
+
 class Training:
-    """Trains `vae` in place on uint8 images [N, 3, 32, 32], wherever they are, for the epochs that `settings` state."""
+    """Trains `vae` in place on uint8 images [N, 3, 32, 32], wherever they are, for the epochs that `settings` state.
+
+    `bound` gives the terms that a step's loss is made of.
+    """
 
     def __init__(
-        self, vae: VAE, train: Tensor, validation: Tensor, settings: Train, kl_weight: float, seed: int
+        self,
+        vae: VAE,
+        train: Tensor,
+        validation: Tensor,
+        settings: Train,
+        kl_weight: float,
+        seed: int,
+        bound: Bound = one_draw,
     ) -> None:
         self.vae, self.train, self.validation = vae, train, validation
-        self.settings, self.kl_weight, self.seed = settings, kl_weight, seed
+        self.settings, self.kl_weight, self.seed, self.bound = settings, kl_weight, seed, bound
         self.optimizer = torch.optim.AdamW(
             vae.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
@@ -87,7 +106,7 @@ class Training:
         progress = self.step / self.steps_per_epoch  # in epochs
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.settings, progress)
-        terms = bound_terms(self.vae, images, _noise(len(images), self.vae, self.noise))
+        terms = self.bound(self.vae, images, self.noise)
         terms.loss(self.kl_weight * warm_up(progress, self.settings.kl_warmup_epochs)).backward()
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.vae.parameters() if p.grad is not None])
         if not torch.isfinite(norm + terms.elbo.detach().mean()):
@@ -125,10 +144,6 @@ class Training:
         self.noise.set_state(state["noise"])
         self.finished_epochs, self.step, images = state["progress"].tolist()
         self.sums.load(state["sums"], self.taken, images)
-
-
-def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def warm_up(progress: float, epochs: float) -> float:
@@ -182,14 +197,6 @@ class TermSums:
         return {f"{split}/elbo": -(rate + distortion), f"{split}/rate": rate, f"{split}/distortion": distortion}
 
 
-def _noise(count: int, vae: VAE, rng: torch.Generator) -> Tensor:
-    return torch.randn(count, vae.architecture.latent_dim, generator=rng).to(vae.device)
-
-
-COLLAPSED = 0.1  # share of active units below which latents tell next to nothing of an image
-DEVIATIONS = (1e-4, 0.5)  # in pixel values from 0 to 1: far below a grey level, and all that pixels can differ
-
-
 @torch.no_grad()
 def symptoms(vae: VAE, images: Tensor) -> dict[str, str]:
     """What is wrong, in a line each, by what it is called, as uint8 images [N, 3, 32, 32] show it."""
@@ -204,9 +211,17 @@ def symptoms(vae: VAE, images: Tensor) -> dict[str, str]:
         )
     if vae.architecture.likelihood == "gaussian":
         deviation = vae.likelihood_log_std.exp().item()
-        if not DEVIATIONS[0] <= deviation <= DEVIATIONS[1]:
+        if not STDS[0] <= deviation <= STDS[1]:
             found["runaway deviation"] = (
-                f"the likelihood's deviation is {deviation:.3g}, outside {DEVIATIONS[0]:g} to {DEVIATIONS[1]:g}; "
+                f"the likelihood's deviation is {deviation:.3g}, outside {STDS[0]:g} to {STDS[1]:g}; "
                 "lower train.learning_rate"
             )
     return found
+
+
+def _noise(count: int, vae: VAE, rng: torch.Generator) -> Tensor:
+    return torch.randn(count, vae.architecture.latent_dim, generator=rng).to(vae.device)
+
+
+def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

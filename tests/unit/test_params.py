@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.errors import InputError
-from pipeline.params import MODELS, USED_BY_STAGE, load_params, used_parameters
+from pipeline.params import MODELS, UNSTATED, USED_BY_STAGE, load_params, used_parameters
 from tests.conftest import ROOT, write_params
 from tests.refusals import refused
 
@@ -64,6 +64,8 @@ def test_parameters_cannot_change_after_loading() -> None:
         ({"networks": {"conv": {"channels": [1] * 6}}}, "networks.conv.channels: found [1, 1, 1, 1, 1, 1], expected"),
         ({"evaluate": {"mixture_images": 5}}, "evaluate.mixture_images: found 5, expected at least mixture_components"),
         ({"survey": {"radii": 6}}, "survey.radii: found 6, expected 5, 9, 13 or so on"),
+        ({"survey": {"measures": ["color"]}}, "survey.measures.0: found 'color', expected 'radius', 'luminance', "),
+        ({"posterior": "none"}, "posterior: found 'none', expected 'gaussian' or 'point'"),
         ({"run": {"threads": "all"}}, "run.threads: found 'all', expected a whole number"),
     ],
 )
@@ -77,8 +79,8 @@ def test_a_value_that_makes_no_sense_is_told_with_its_key(
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"source": "folder", "name": "mine"}, "data.path: found null, expected a folder or an archive of images"),
-        ({"path": "images"}, "data.path: found 'images', expected null unless source is folder (it is cifar10)"),
+        ({"source": "folder", "name": "mine"}, "data.path: found None, expected a folder or an archive of images"),
+        ({"path": "images"}, "data.path: found 'images', expected null unless source is folder (source is cifar10)"),
         (FOLDER | {"url": "file:///a"}, "data.url: found 'file:///a', expected null unless source is cifar10"),
         (FOLDER | {"name": "cifar10"}, "data.name: found 'cifar10', expected another name, because source is folder"),
         ({"source": "shapes"}, "data.name: found 'cifar10', expected another name, because source is shapes"),
@@ -87,6 +89,13 @@ def test_a_value_that_makes_no_sense_is_told_with_its_key(
 def test_source_path_url_and_name_must_agree(tmp_path: Path, changes: Mapping[str, Any], expected: str) -> None:
     (line,) = mistakes(tmp_path, {"data": changes})
     assert line.startswith(expected)
+
+
+def test_a_point_wants_no_rate_and_no_mixture(tmp_path: Path) -> None:
+    lines = mistakes(tmp_path, {"posterior": "point"})
+    assert [line.split(",")[0] for line in lines] == ["kl_weight: found 1.0", "prior_components: found 20"]
+    write_params(tmp_path, {"posterior": "point", "kl_weight": 0.0, "prior_components": 0})
+    assert used_parameters(load_params(tmp_path / "params.yaml"), "train", "fc")["posterior"] == "point"
 
 
 def test_all_mistakes_of_a_file_are_told_at_once(tmp_path: Path) -> None:
@@ -209,4 +218,5 @@ def test_every_leaf_but_those_of_run_is_used_by_some_stage() -> None:
     assert leaves(yaml.safe_load((ROOT / "params.yaml").read_text())) - used == {
         "run.threads",
         "run.checkpoint_seconds",
+        UNSTATED[0],
     }

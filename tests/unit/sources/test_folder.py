@@ -14,8 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
+from pipeline.sources import Split
 from pipeline.sources.folder import read_folder
-from pipeline.sources.splits import Split
 from tests.refusals import refused
 
 CONTAINERS = ("folder", "images.tar", "images.tar.gz", "images.tar.xz", "images.zip")

@@ -15,22 +15,22 @@ from pipeline.tracking.records import CELL_VARIABLE, CELLS, Record
 from tests.conftest import ROOT
 
 
-def cell(seed: int, **changes: float) -> dict[str, Any]:
-    return {"model": "conv", "set": {"seed": seed, "train.epochs": 1} | changes}
+def cell(seed: int, **changes: Any) -> dict[str, Any]:
+    shared = {"prior_components": 0, "train.epochs": 1, "survey.measures": ["bound", "sampling", "smoothness"]}
+    return {"model": "conv", "set": shared | {"seed": seed} | changes}
 
 
+SWEEP = {
+    f"kl-{weight}-{seed}": cell(seed, kl_weight=float(weight)) for weight, seed in ((0, 0), (1, 0), (1, 1), (16, 0))
+}
+AUTOENCODERS = {f"autoencoder-{seed}": cell(seed, posterior="point", kl_weight=0.0) for seed in (0, 1)}
 STUDY: dict[str, Any] = {
-    "common": {"prior_components": 0},
-    "sweep": {
-        "kl-0-0": cell(0, kl_weight=0.0),
-        "kl-1-0": cell(0, kl_weight=1.0),
-        "kl-1-1": cell(1, kl_weight=1.0),
-        "kl-16-0": cell(0, kl_weight=16.0),
-    },
-    "autoencoders": {"autoencoder-0": cell(0), "autoencoder-1": cell(1)},
+    "sweep": SWEEP,
+    "autoencoders": AUTOENCODERS,
+    "trainings": SWEEP | AUTOENCODERS,
     "gradients": {f"gradients-{seed}": cell(seed, **{"train.learning_rate": 0.001}) for seed in (0, 1)},
 }
-STAGES = {"sweep": ("train", "theory"), "autoencoders": ("autoencoder", "theory"), "gradients": ("gradients",)}
+STAGES = {"trainings": ("train", "survey"), "gradients": ("gradients",)}
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def answered(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_number_is_a_mean_over_seeds_with_its_interval() -> None:
     found = storage.load_json(answers.ANSWERS)
     assert [(row["kl_weight"], row["trainings"]) for row in found["sweep"]] == [(0, 1), (1, 2), (16, 1)]
-    rows = [storage.load_json(answers.metrics_path(f"kl-1-{seed}", "theory")) for seed in (0, 1)]
+    rows = [storage.load_json(answers.metrics_path(f"kl-1-{seed}", "survey"))["bound"] for seed in (0, 1)]
     rate = found["sweep"][1]["rate"]
     assert rate["value"] == pytest.approx(sum(row["rate"] for row in rows) / 2)
     assert rate["interval"][0] < rate["value"] < rate["interval"][1]
@@ -76,5 +76,6 @@ def test_every_number_is_a_mean_over_seeds_with_its_interval() -> None:
         assert {key: md5 for key, md5 in chunks.items() if key.endswith("weights.md5")} == md5s
 
     trained = Record.load(CELLS / "autoencoder-0" / storage.RUNS / "train@conv.json")
-    assert (trained.parameters["recipe"], trained.parameters["kl_weight"]) == ("autoencoder", 0)
-    assert trained.history[0].keys() == {*("epoch", "train/distortion", "validation/distortion", "train/learning_rate")}
+    assert (trained.parameters["posterior"], trained.parameters["kl_weight"]) == ("point", 0)
+    surveyed = Record.load(CELLS / "kl-1-0" / storage.RUNS / "survey@conv.json")
+    assert surveyed.metrics["test/bound/rate"] == rows[0]["rate"]

@@ -17,11 +17,11 @@ from pipeline.tracking import store
 from pipeline.tracking.records import CELL_VARIABLE, CELLS, Record, load_records
 from tests.conftest import ROOT, all_runs
 
+SHARED = {"prior_components": 0, "train.epochs": 1, "evaluate.draws": 1}
 STUDY = {
-    "common": {"prior_components": 0, "train.epochs": 1, "evaluate.draws": 1},
-    "cells": {
-        "fc-0": {"model": "fc", "set": {"seed": 0}},
-        "wide": {"model": "fc", "set": {"seed": 3, "networks.fc.hidden": [24]}},
+    "trainings": {
+        "fc-0": {"model": "fc", "set": SHARED | {"seed": 0}},
+        "wide": {"model": "fc", "set": SHARED | {"seed": 3, "networks.fc.hidden": [24]}},
         "odd": {"model": "gru"},
     },
     "assignments": {"assignment-fc-0": {"model": "fc", "set": {"seed": 2}}},
@@ -65,6 +65,7 @@ def test_a_cell_has_its_own_parameters_results_and_runs(studied: Path, monkeypat
     surveyed = storage.load_json(cell / storage.METRICS / "fc_survey.json")
     assert [row["radius"] for row in surveyed["radius"]] == pytest.approx([0, 1, 2, 3, 4])
     assert len(surveyed["luminance"]["diagonals"]) == 5
+    assert surveyed["bound"]["rate"] > 0
 
 
 @pytest.mark.usefixtures("finished")
@@ -99,7 +100,7 @@ def test_claims_are_made_of_the_cells_numbers(studied: Path, monkeypatch: pytest
     cell = run(monkeypatch, "fc-0", "train", "survey")
     surveyed = storage.load_json(cell / storage.METRICS / "fc_survey.json")
     committed = load_yaml(ROOT / "study/params.yaml")
-    for name, content in (committed["cells"] | committed["assignments"]).items():
+    for name, content in (committed["layers"] | committed["rivals"] | committed["assignments"]).items():
         model = content["model"]
         level = {"fc": 2.0, "conv": 1.0}[model] * (2 if "assignment" in name else 1)
         metrics = {"samples_frechet": level, "reconstructions_frechet": level}
@@ -117,7 +118,7 @@ def test_claims_are_made_of_the_cells_numbers(studied: Path, monkeypatch: pytest
     assert [part["value"] for part in found[0]["parts"]] == [0.5] * 4
     assert Record.load(storage.RUNS / "claims.json").inputs.keys() >= {
         f"study/cells/{name}/reports/metrics/{content['model']}.json"
-        for name, content in (committed["cells"] | committed["assignments"]).items()
+        for name, content in (committed["layers"] | committed["rivals"] | committed["assignments"]).items()
     }
     assert "fc-0.weights.md5" in storage.load_figure_text(claims.RADIUS)
 
@@ -125,12 +126,12 @@ def test_claims_are_made_of_the_cells_numbers(studied: Path, monkeypatch: pytest
 def test_unknown_cells_and_models_are_one_line(studied: Path) -> None:
     with pytest.raises(InputError, match=r"^study/params.yaml: found no cell fc-9, expected one of fc-0, odd, wide, "):
         cells.enter("fc-9")
-    with pytest.raises(InputError, match=r"^study/params.yaml: cells.odd.model: found 'gru', expected one of"):
+    with pytest.raises(InputError, match=r"^study/params.yaml: trainings.odd.model: found 'gru', expected one of"):
         cells.enter("odd")
 
 
 def test_a_parameter_that_does_not_exist_is_named(studied: Path) -> None:
-    content = STUDY | {"cells": {"typo": {"model": "fc", "set": {"train.epoch": 3}}}}
+    content = STUDY | {"trainings": {"typo": {"model": "fc", "set": {"train.epoch": 3}}}}
     (studied / "study/params.yaml").write_text(yaml.safe_dump(content))
     cells.enter("typo")
     with pytest.raises(InputError, match=r"train.epoch: unknown key; the nearest known one is train.epochs"):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
+from pipeline.params import Gradients, load_params
 from pipeline.sources.shapes import draw_shapes
 from pipeline.study.gradients import (
     ESTIMATORS,
@@ -15,11 +18,12 @@ from pipeline.study.gradients import (
     log_density,
     posterior_gradients,
     relative_variance,
-    train_with,
+    trained,
 )
 from pipeline.vae.distributions import DiagonalGaussian
 from pipeline.vae.images import generator, to_float
 from pipeline.vae.networks import Architecture, build_vae
+from tests.conftest import ROOT
 from tests.unit.vae.test_training import SETTINGS
 
 DRAWS, ESTIMATES, LATENTS = 2, 40_000, 3
@@ -89,8 +93,14 @@ def test_a_vae_trains_with_each_estimator_and_ends_before_numbers_break(estimato
     vae = build_vae(Architecture("fc", (16,), 4, "gaussian", 0), seed=0)
     noise = torch.randn(DRAWS, 4, 4, generator=generator(0, "noise"))
     assert posterior_gradients(estimator, vae, to_float(images[:4]), noise).shape == (4, 8)
-    elbos = train_with(estimator, vae, images, SETTINGS, 1.0, DRAWS, seed=0)
-    assert len(elbos) == SETTINGS.epochs * 64 / SETTINGS.batch_size
-    with torch.no_grad():
-        vae.likelihood_log_std.fill_(float("nan"))
-    assert train_with(estimator, vae, images, SETTINGS, 1.0, DRAWS, seed=0) == []
+    settings = Gradients(
+        draws=DRAWS, pixels=8, largest_latent_dim=2, estimates=2, variance_images=4, variance_estimates=1,
+        reference_estimates=2,
+    )  # fmt: skip
+    params = load_params(ROOT / "params.yaml").model_copy(update={"train": SETTINGS, "gradients": settings})
+    steps = SETTINGS.epochs * 64 // SETTINGS.batch_size
+    assert len(trained(estimator, vae, images, images, params)["elbo"]) == steps
+    broken = SETTINGS.model_copy(update={"learning_rate": 1e30, "warmup_epochs": 0.0})
+    found = trained(estimator, vae, images, images, params.model_copy(update={"train": broken}))
+    assert len(found["elbo"]) == 1
+    assert math.isfinite(found["elbo"][0])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pipeline.sources import Split, make_splits
 from pipeline.sources.shapes import SHAPE_CLASSES, draw_shapes
-from pipeline.sources.splits import Split, make_splits
 from pipeline.vae.images import batches, generator, to_float, to_uint8
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -48,3 +49,17 @@ def test_multiply_adds_of_the_fully_connected_network_are_its_weights() -> None:
     weights = 3072 * 768 + 768 * 256 + 128 * 768 + 768 * 3072
     assert multiply_adds(vae) == weights
     assert parameter_count(vae) == weights + 768 + 256 + 768 + 3072
+
+
+def test_a_point_is_the_posterior_mean_whatever_the_noise(tiny_vae: Callable[..., VAE], shapes: torch.Tensor) -> None:
+    vae = tiny_vae("conv")
+    autoencoder = build_vae(replace(vae.architecture, posterior="point"), seed=0)
+    posterior = autoencoder.encode(to_float(shapes))
+    assert torch.equal(posterior.mean, vae.encode(to_float(shapes)).mean)
+    assert torch.equal(posterior.sample(100 * torch.ones(50, 4)), posterior.mean)
+
+
+def test_headers_state_a_point_and_leave_a_gaussian_out() -> None:
+    architecture = Architecture("fc", (16,), 4, "gaussian", 0)
+    assert "posterior" not in architecture.as_dict()
+    assert replace(architecture, posterior="point").as_dict()["posterior"] == "point"

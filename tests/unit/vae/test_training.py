@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 
 from pipeline.params import Train
 from pipeline.vae.images import generator
-from pipeline.vae.networks import VAE
+from pipeline.vae.networks import VAE, build_vae
 from pipeline.vae.training import EpochMetrics, NonFiniteError, Training, learning_rate, validate, warm_up
 
 SETTINGS = Train(
@@ -127,6 +129,16 @@ def test_kl_weight_lowers_the_rate(tiny_vae: Callable[..., VAE], shapes: torch.T
         *_, last = Training(tiny_vae(), shapes, shapes, settings, kl_weight, 0).epochs()
         rates.append(last["validation/rate"])
     assert rates[1] < 0.7 * rates[0]
+
+
+def test_an_autoencoder_leaves_alone_what_only_noise_needs(tiny_vae: Callable[..., VAE], shapes: torch.Tensor) -> None:
+    autoencoder = build_vae(replace(tiny_vae("conv").architecture, posterior="point"), seed=0)
+    before = autoencoder.get_parameter("encoder.5.bias").clone()  # of means, then of standard deviations
+    (first, *_) = Training(autoencoder, shapes, shapes, SETTINGS, kl_weight=0.0, seed=0).epochs()
+    after = autoencoder.get_parameter("encoder.5.bias")
+    assert torch.equal(after[4:], before[4:])
+    assert not torch.equal(after[:4], before[:4])
+    assert all(math.isfinite(value) for value in first.values())
 
 
 def test_schedule_warms_up_linearly_and_decays_to_zero() -> None:
