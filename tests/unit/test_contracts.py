@@ -18,7 +18,7 @@ from pipeline import download, evaluate, render, train
 from pipeline.errors import InputError
 from pipeline.params import MODELS, UNSTATED, USED_BY_STAGE, Params, load_params, used_parameters
 from pipeline.study import gradients, survey
-from pipeline.tools import tables, yardstick
+from pipeline.tools import yardstick
 from tests.conftest import ROOT, TINY, merged, write_params
 
 # Stages by their names in DVC, those of study/dvc.yaml below study/, with the module whose `main` each runs.
