@@ -19,6 +19,8 @@ from pipeline.errors import InputError
 PARAMS_FILE = Path("params.yaml")
 Model = Literal["fc", "conv"]
 MODELS: tuple[Model, ...] = ("fc", "conv")
+NAMES: Mapping[Model, str] = {"fc": "fully connected", "conv": "convolutional"}
+COLORS: Mapping[Model, str] = {"fc": "#ff7f0e", "conv": "#1f77b4"}  # wherever both are shown
 
 # Which parameters a stage uses, `{model}` standing for fc or conv: the `params:` of its entry in dvc.yaml, and what its
 # record and its MLflow run state.
