@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from pipeline import storage
 
 try:
     from yaml import CSafeLoader as Loader
@@ -17,6 +21,51 @@ except ImportError:  # PyYAML was built without libyaml
     from yaml import SafeLoader as Loader  # type: ignore[assignment]
 
 PROJECT = Path(__file__).parents[2]
+DATABASE = "mlflow.db"
+ARTIFACTS = "mlartifacts"
+STUDY_SUFFIX = "/study"  # of the MLflow experiments that have the study's runs
+WEIGHTS_TAG = "weights.md5"  # of a run, set last: what has it is complete
+ORIGINAL_TAG = "original.run_id"  # of a run that was rebuilt from a record: the run that it stands for
+UNTRACKED = "untracked"  # or this and its start, for a training that MLflow never saw
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A complete run as the store has it."""
+
+    id: str
+    name: str
+    page: str  # of MLflow's UI
+    started: str  # UTC
+    params: dict[str, str]
+    tags: dict[str, str]
+
+
+def store_uri() -> str:
+    """MLFLOW_TRACKING_URI when set, else an SQLite database; a relative one is at the root of the main checkout."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE}"
+    scheme, _, path = uri.partition(":///")
+    return f"sqlite:///{storage.main_checkout() / path}" if scheme == "sqlite" else uri
+
+
+def database() -> Path | None:
+    """The SQLite file of the store; None for a server."""
+    scheme, _, path = store_uri().partition(":///")
+    return Path(path) if scheme == "sqlite" else None
+
+
+def stored_runs_path() -> Path | None:
+    """The list of complete runs, which tells them without MLflow; None for a server."""
+    path = database()
+    return path.with_name(f"{path.name}.runs.json") if path else None
+
+
+def save_stored_runs(path: Path, runs: Iterable[StoredRun]) -> None:
+    storage.save_json(path, [asdict(run) for run in runs])
+
+
+def load_stored_runs(path: Path) -> list[StoredRun]:
+    return [StoredRun(**run) for run in storage.load_json(path)]
 
 
 def code_hash(stage: str) -> str:
