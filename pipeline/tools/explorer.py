@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import streamlit as st
 import torch
@@ -11,27 +14,29 @@ from streamlit.delta_generator import DeltaGenerator
 from torch import Tensor
 from torchvision.utils import make_grid
 
+from pipeline import storage
 from pipeline.errors import InputError
-from pipeline.params import MODELS, Model
+from pipeline.metrics.paths import luminance_direction, spherical
+from pipeline.params import MODELS, NAMES, Model
 from pipeline.sources.folder import decode_image
-from pipeline.storage.weights import Trained
-from pipeline.tools import explore
-from pipeline.tracking.store import StoredRun
-from pipeline.vae.sampling import decode, posterior_means, prior_latents
+from pipeline.storage.weights import Trained, load_weights
+from pipeline.tools.explore import runs_with_models
+from pipeline.tracking.lineage import StoredRun
+from pipeline.tracking.store import model_file
+from pipeline.vae.sampling import along, decode, interpolate, posterior_means, principal_directions, prior_latents
 
-NAMES: dict[Model, str] = {"fc": "fully connected", "conv": "convolutional"}
+WALKS = ("all ones", "principal direction", "luminance")
+STEPS = 101  # of a path, from 0 to 1
+WALKED = 2000  # images whose encodings tell directions
 WIDTH = 160  # of a shown image, in pixels of the page
 MLFLOW = "http://127.0.0.1:5050"  # where make ui serves
-
-load_model = st.cache_resource(hash_funcs={StoredRun: lambda run: run.id})(explore.load_model)
-load_images = st.cache_resource(explore.load_images)
 
 
 @st.cache_resource(hash_funcs={StoredRun: lambda run: run.id})
 def walk_of(run: StoredRun, md5: str, kind: str) -> Tensor:
     """A walk through a model's latent space, whose directions some test images tell."""
-    images = load_images(md5)[: explore.WALKED]
-    return explore.walk(kind, posterior_means(load_model(run).vae, images), images)
+    images = load_images(md5)[:WALKED]
+    return path_of(kind, posterior_means(load_model(run).vae, images), images)
 
 
 def main() -> None:
@@ -55,13 +60,13 @@ def main() -> None:
 
 def choose() -> tuple[dict[Model, StoredRun], str]:
     """A run of each model, trained on the same images, and the md5 of these."""
-    there = explore.runs_with_models()
+    there = runs_with_models()
     name = st.sidebar.selectbox("Data", list(there))
     chosen: dict[Model, StoredRun] = {}
     for model in MODELS:
         runs = there[name][model]
-        first = runs.index(explore.newest(runs))
-        run = st.sidebar.selectbox(NAMES[model].capitalize(), runs, first, format_func=explore.label, key=model)
+        first = runs.index(newest(runs))
+        run = st.sidebar.selectbox(NAMES[model].capitalize(), runs, first, format_func=label, key=model)
         st.sidebar.markdown(f"[{run.name}]({MLFLOW}/{run.page}) in MLflow (`make ui`)")
         chosen[model] = run
     md5s = {run.tags.get("data.md5", "") for run in chosen.values()}
@@ -103,7 +108,7 @@ def go_between(chosen: dict[Model, StoredRun], test: Tensor) -> None:
     show(test[ends], st.container())
 
     def image(trained: Trained, _: Model) -> Tensor:
-        path = explore.between(posterior_means(trained.vae, test[ends]), on_arc)
+        path = between(posterior_means(trained.vae, test[ends]), on_arc)
         return decode(trained.vae, path[at(share)])
 
     side_by_side(chosen, image)
@@ -111,14 +116,14 @@ def go_between(chosen: dict[Model, StoredRun], test: Tensor) -> None:
 
 @st.fragment
 def walk(chosen: dict[Model, StoredRun], md5: str) -> None:
-    kind = st.radio("direction", explore.WALKS, horizontal=True)
+    kind = st.radio("direction", WALKS, horizontal=True)
     share = st.slider("A", 0.0, 1.0, 0.0, 0.01)
     side_by_side(chosen, lambda trained, model: decode(trained.vae, walk_of(chosen[model], md5, kind)[at(share)]))
 
 
 def at(share: float) -> slice:
     """Where on a path a share of the way is."""
-    step = round(share * (explore.STEPS - 1))
+    step = round(share * (STEPS - 1))
     return slice(step, step + 1)
 
 
@@ -136,4 +141,58 @@ def show(images: Tensor, place: DeltaGenerator) -> None:
     place.image(grid.permute(1, 2, 0).numpy(), width=WIDTH * min(columns, 2), output_format="PNG")
 
 
-main()
+@st.cache_resource(hash_funcs={StoredRun: lambda run: run.id})
+def load_model(run: StoredRun) -> Trained:
+    """The network of a run, from its MLflow model."""
+    return load_weights(model_file(run, "artifacts/weights.safetensors"), torch.device("cpu"))
+
+
+@st.cache_resource
+def load_images(md5: str) -> Tensor:
+    """Test images of the data with that md5, uint8 [N, 3, 32, 32]: prepared here, or in DVC's cache."""
+    path = storage.main_checkout() / storage.IMAGES
+    if not path.exists() or storage.md5(path) != md5:
+        path = cache() / md5[:2] / md5[2:]
+    if not path.exists():
+        raise InputError(f"found no images with md5 {md5[:8]} in {storage.IMAGES} or DVC's cache; run dvc repro")
+    arrays, _ = storage.load_tensors(path, ("test_images",))
+    return torch.from_numpy(arrays["test_images"])
+
+
+def cache() -> Path:
+    """The folder of DVC's cache that has files by their md5."""
+    root = storage.main_checkout()
+    asked = [sys.executable, "-m", "dvc", "cache", "dir"]
+    found = subprocess.run(asked, cwd=root, capture_output=True, text=True, check=False)
+    return root / (found.stdout.strip() or ".dvc/cache") / "files/md5"
+
+
+def between(ends: Tensor, on_arc: bool) -> Tensor:
+    """Latents from one end to the other, both of [2, latent_dim]: [STEPS, latent_dim]."""
+    path = spherical if on_arc else interpolate
+    return path(ends[:1], ends[1:], STEPS)[0]
+
+
+def path_of(kind: str, means: Tensor, images: Tensor) -> Tensor:
+    """Latents of A from 0 to 1, [STEPS, latent_dim]: z = A·1, or 6 deviations along a direction of posterior means.
+
+    `means` [N, latent_dim] are those of images [N, 3, 32, 32].
+    """
+    if kind == WALKS[0]:
+        return torch.linspace(0, 1, STEPS).unsqueeze(1) * torch.ones(1, means.shape[1])
+    direction = principal_directions(means, 1)[0][0] if kind == WALKS[1] else luminance_direction(means, images)
+    return along(means, direction, STEPS)
+
+
+def label(run: StoredRun) -> str:
+    """How a run is called where one is chosen."""
+    return f"{run.name}, {run.started[:16].replace('T', ' ')} UTC"
+
+
+def newest(runs: Sequence[StoredRun]) -> StoredRun:
+    """The newest run that is not of the study, if there is one."""
+    return next((run for run in runs if not run.tags.get("study.cell")), runs[0])
+
+
+if __name__ == "__main__":
+    main()

@@ -5,18 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline import storage
 from pipeline.errors import InputError
-from pipeline.tracking import store, sync
-from pipeline.tracking.experiments import experiment_revisions, export_results, export_study
-from pipeline.tracking.records import record_folders
+from pipeline.tracking.lineage import ARTIFACTS, database, store_uri
 
 VIEW = "comparison"
+OWN = (storage.RUNS, Path("demo", storage.RUNS.name))  # the records of the runs that the comparison is about
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -24,36 +24,35 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--port", type=int, default=5050)
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in, whoever they are")
     options = parser.parse_args(arguments)
-    sync_everything()
+    print("Bringing the runs of this checkout over to MLflow", flush=True)
+    from pipeline.tracking import runs, store, sync  # with them comes MLflow, which takes seconds
+
+    sync.update_store(*(folder for folder in OWN if folder.is_dir()))
     try:
         path = comparison()
-    except Exception as error:  # of MLflow, SQLAlchemy, sqlite3, the network
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{store.store_uri()}: cannot be used as an MLflow store ({reason})") from None
+    except store.ERRORS as error:
+        raise InputError(f"{store_uri()}: cannot be used as an MLflow store ({runs.one_line(error)})") from None
     if path is None:
         sys.exit("error: the MLflow store has no runs yet; type make demo or make repro first")
-    database = store.database()
-    if database is None:  # a server that runs already
-        print(f"Compare FC and conv: {store.store_uri().rstrip('/')}/{path}")
+    file = database()
+    address = f"http://{options.host}:{options.port}" if file else store_uri().rstrip("/")
+    print(f"Compare FC and conv: {address}/{path}", flush=True)
+    if file is None:  # a server that runs already
+        sync.update_everything()
         return
-    print(f"Compare FC and conv: http://{options.host}:{options.port}/{path}\nStop with Ctrl-C.", flush=True)
-    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # its job runners take 0.8 GB and are not used
     server = ["mlflow", "ui", "--host", options.host, "--port", str(options.port), "--workers", "1"]
-    place = ["--backend-store-uri", store.store_uri()]
-    place += ["--artifacts-destination", str(database.parent / store.ARTIFACTS)]
-    os.execv(sys.executable, [sys.executable, "-m", *server, *place])
-
-
-def sync_everything() -> None:
-    """Bring over what the records of this checkout, of its demo and of DVC's experiments tell."""
-    for folder in record_folders():
-        sync.update_store(folder)
-    for revision in experiment_revisions():
-        with tempfile.TemporaryDirectory() as copy:
-            export_results(revision, Path(copy))
-            export_study(revision, Path(copy))
-            for folder in record_folders(Path(copy)):
-                sync.update_store(folder)
+    place = ["--backend-store-uri", store_uri(), "--artifacts-destination", str(file.parent / ARTIFACTS)]
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # its job runners take 0.8 GB and are not used
+    with subprocess.Popen([sys.executable, "-m", *server, *place], env=os.environ | quiet) as running:
+        print("Stop with Ctrl-C. The study's and DVC's experiments follow meanwhile.", flush=True)
+        try:
+            sync.update_everything()
+            print("All runs are there.", flush=True)
+            sys.exit(running.wait())
+        except KeyboardInterrupt:  # the server has got it as well
+            pass
+        finally:
+            running.terminate()
 
 
 def comparison() -> str | None:
@@ -61,6 +60,8 @@ def comparison() -> str | None:
 
     The layout (images at the last epoch, curves, test metrics) is a view that MLflow keeps in an experiment tag.
     """
+    from pipeline.tracking import store
+
     client = store.open_store()
     runs = store.newest_runs(client)
     if not runs:

@@ -1,54 +1,56 @@
-"""How does a training become a run in MLflow? Created, described, and logged epoch by epoch while it trains."""
+"""How does a training become a run in MLflow? Created as it begins, and told each epoch while it goes on."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, Run
+from mlflow.entities import LifecycleStage, Metric, Param, Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from pipeline.errors import InputError
+from pipeline.params import COLORS
+from pipeline.tracking import lineage, store
 from pipeline.tracking.checkpoints import is_held
+from pipeline.tracking.lineage import ORIGINAL_TAG, WEIGHTS_TAG
 from pipeline.tracking.records import Record
-from pipeline.tracking.store import DATABASE, ORIGINAL_TAG, WEIGHTS_TAG, database, experiment_id, open_store, store_uri
+from pipeline.tracking.store import experiment_id, open_store
 
 if TYPE_CHECKING:
     import numpy as np
 
-COLORS = {"fc": "#d95f02", "conv": "#1b9e77"}  # of a model's runs on shared charts
+    Images = Mapping[str, np.ndarray[Any, Any]]
+
 LOCK_TAG = "training.lock"  # of a run: the host and the file that is locked while the training is under way
 REASON_TAG = "status.reason"
+MOST_METRICS = 1000  # in one request
 _warned = False
-
-
-def lock_tag(lock: Path) -> str:
-    return f"{socket.gethostname()}:{lock}"
 
 
 def create_run(client: MlflowClient, record: Record, restores: str | None = None, lock: Path | None = None) -> Run:
     """A new run for a training record: of one under way that holds `lock`, or in place of the run `restores`."""
+    assert record.model is not None
     command = f"study {record.cell}" if record.cell else f"train {record.model}"
     tags = {
-        "model": str(record.model),
+        "model": record.model,
         "dvc.stage": record.stage,
-        "dvc.exp": record.experiment or "",
-        "study.cell": record.cell or "",
+        "dvc.exp": record.experiment,
+        "study.cell": record.cell,
         "data.name": record.data_name,
-        "data.md5": record.data_md5 or "",
-        "git.commit": record.commit or "",
-        "git.dirty": "" if record.dirty is None else str(record.dirty),
+        "data.md5": record.data_md5,
+        "git.commit": record.commit,
+        "git.dirty": None if record.dirty is None else str(record.dirty),
         "mlflow.source.name": f"python -m pipeline {command}",
         "mlflow.source.type": "LOCAL",
-        "mlflow.runColor": COLORS[str(record.model)],
+        "mlflow.runColor": COLORS[record.model],
         "mlflow.note.content": f"{record.model} VAE on {record.data_name}, kl_weight "
         f"{record.parameters['kl_weight']:g}, {record.parameters['likelihood']} likelihood; "
         f"made by DVC stage {record.stage}.",
@@ -65,28 +67,21 @@ def create_run(client: MlflowClient, record: Record, restores: str | None = None
     )
 
 
-def describe_run(client: MlflowClient, run_id: str, record: Record) -> None:
-    """Parameters, data set and params.yaml of a training."""
-    dataset = Dataset(record.data_name, (record.data_md5 or "")[:8], "local", '{"uri": "data/images.safetensors"}')
-    used = [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
-    try:
-        client.log_inputs(run_id, used)
-    except Exception:  # another process has just added the same data set, which MLflow finds now
-        client.log_inputs(run_id, used)
-    client.log_dict(run_id, dict(record.parameters), "params.yaml")
-    parameters = {"model": record.model, **record.parameters}  # last: a run that has them is described
+def log_parameters(client: MlflowClient, run_id: str, record: Record) -> None:
+    """The parameters of a training; those that a run has already may come again."""
+    parameters = {"model": record.model, **record.parameters}
     client.log_batch(run_id, params=[Param(key, str(value)) for key, value in parameters.items()])
 
 
-def log_history(
-    client: MlflowClient, run_id: str, rows: Sequence[Mapping[str, float]], timestamp: int | None = None
-) -> None:
-    for row in rows:
-        time = timestamp if timestamp is not None else now()
-        step = int(row["epoch"])
-        client.log_batch(
-            run_id, [Metric(key, float(value), time, step) for key, value in row.items() if key != "epoch"]
-        )
+def log_history(client: MlflowClient, run_id: str, rows: Sequence[Mapping[str, float]], time: int) -> None:
+    """Metrics of some epochs, at their steps; an epoch's all at once, so that the last one in the store is whole."""
+    epochs = [
+        [Metric(key, float(value), time, int(row["epoch"])) for key, value in row.items() if key != "epoch"]
+        for row in rows
+    ]
+    at_once = MOST_METRICS // max(map(len, epochs), default=1)
+    for first in range(0, len(epochs), at_once):
+        client.log_batch(run_id, list(chain.from_iterable(epochs[first : first + at_once])))
 
 
 def last_epoch(client: MlflowClient, run_id: str) -> int:
@@ -99,9 +94,9 @@ def end_abandoned(client: MlflowClient, own_lock: Path | None = None, own_run: s
 
     One that holds `own_lock` says so, since of all runs under it only `own_run` is still under way.
     """
-    host = f"{socket.gethostname()}:"
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    for run in client.search_runs(experiments, "attributes.status = 'RUNNING'", max_results=50_000):
+    host = lock_tag("")
+    running = client.search_runs(store.experiments(client), "attributes.status = 'RUNNING'", max_results=store.MOST)
+    for run in running:
         tag = run.data.tags.get(LOCK_TAG, "")
         lock = Path(tag.removeprefix(host))
         if not tag.startswith(host) or run.info.run_id == own_run:
@@ -112,22 +107,23 @@ def end_abandoned(client: MlflowClient, own_lock: Path | None = None, own_run: s
             client.set_terminated(run.info.run_id, "KILLED")
 
 
-def log_content(client: MlflowClient, run_id: str, name: str, content: bytes) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, name)
-        path.write_bytes(content)
-        client.log_artifact(run_id, str(path))
+def lock_tag(lock: Path | str) -> str:
+    """What tells a locked file from one of that name on another machine."""
+    return f"{socket.gethostname()}:{lock}"
 
 
 def milliseconds(record: Record, later: float = 0.0) -> int:
+    """When a stage began, or so many seconds later, in MLflow's unit."""
     return int((datetime.fromisoformat(record.started).timestamp() + later) * 1000)
 
 
 def now() -> int:
+    """The time in MLflow's unit."""
     return int(datetime.now().timestamp() * 1000)
 
 
 def one_line(error: BaseException) -> str:
+    """An error's kind and message, shortened."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
@@ -140,9 +136,10 @@ def warn_once(message: str) -> None:
 
 
 class LiveRun:
-    """The MLflow run of a training under way, written by a thread of its own, so that a slow store does not delay it.
+    """The MLflow run of a training under way; what cannot be logged then is left to `sync`, with one warning.
 
-    What cannot be logged then is left to `sync`, with one warning.
+    A thread writes epoch after epoch, so that a slow store delays no training and a kill leaves no gap before the last
+    one. MLflow's own queue writes them in any order, and would try each of them at a server that hangs.
     """
 
     def __init__(self, record: Record, lock: Path) -> None:
@@ -151,48 +148,53 @@ class LiveRun:
         self._logged = 0  # epochs
         self._client: MlflowClient | None = None
         self._writer = ThreadPoolExecutor(1, "mlflow")
+        self._jobs: list[Future[None]] = []
 
     def open(self) -> None:
         """Begin a new run, or go on in the one that the record names, with what it lacks of the record's history.
 
         InputError when MLFLOW_TRACKING_URI names a server that does not answer: nothing is trained in vain.
         """
-        record = self._record
-        with self._best_effort():
-            try:
-                self._client = open_store()
-            except OSError as error:
-                if database() is not None:
-                    raise
-                raise InputError(
-                    f"MLFLOW_TRACKING_URI: {store_uri()} does not answer ({error}); start the server, or unset the "
-                    f"variable to use {DATABASE}"
-                ) from None
-            with contextlib.suppress(MlflowException):  # of runs that are another user's
-                end_abandoned(self._client, self._lock, record.run_id)
-            run = self._earlier_run(self._client)
-            if run is None:
-                run = create_run(self._client, record, lock=self._lock)
-            elif WEIGHTS_TAG not in run.data.tags:  # else it was killed when all but the stage's end was done
-                self._client.set_tag(run.info.run_id, LOCK_TAG, lock_tag(self._lock))  # the checkout may have moved
-                self._client.update_run(run.info.run_id, status="RUNNING")
-                self._client.set_tag(run.info.run_id, REASON_TAG, "")
-            record.run_id = run.info.run_id
-            if "kl_weight" not in run.data.params:
-                describe_run(self._client, record.run_id, record)
-            self._logged = last_epoch(self._client, record.run_id)
-            log_history(self._client, record.run_id, [row for row in record.history if row["epoch"] > self._logged])
+        self._best_effort(self._open)
 
-    def log_epoch(self, metrics: Mapping[str, float], images: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    def log_epoch(self, metrics: Mapping[str, float], images: Images) -> None:
         """Metrics and images [H, W, 3] uint8 of an epoch, at that step; returns at once."""
-        self._writer.submit(self._log_epoch, metrics, images)
+        self._jobs.append(self._writer.submit(self._best_effort, self._log_epoch, metrics, images))
 
     def end(self, status: str, reason: str) -> None:
-        self._writer.submit(self._end, status, reason)
+        """Say how the training ended; returns at once."""
+        self._jobs.append(self._writer.submit(self._best_effort, self._end, status, reason))
 
     def close(self) -> None:
-        """Wait for what is still to be written."""
+        """Wait for what is still to be written; raise what is no trouble of the store but a mistake of ours."""
         self._writer.shutdown()
+        for job in self._jobs:
+            job.result()
+
+    def _open(self) -> None:
+        record = self._record
+        try:
+            client = open_store()
+        except OSError as error:
+            if lineage.database() is not None:
+                raise
+            raise InputError(
+                f"MLFLOW_TRACKING_URI: {lineage.store_uri()} does not answer ({error}); start the server, or unset the "
+                f"variable to use {lineage.DATABASE}"
+            ) from None
+        with contextlib.suppress(MlflowException):  # of runs that are another user's
+            end_abandoned(client, self._lock, record.run_id)
+        if run := self._earlier_run(client):
+            self._logged = last_epoch(client, run.info.run_id)
+            if WEIGHTS_TAG not in run.data.tags:  # else it was killed when all but the stage's end was done
+                client.set_tag(run.info.run_id, LOCK_TAG, lock_tag(self._lock))  # the checkout may have moved
+                client.update_run(run.info.run_id, status="RUNNING")
+                client.set_tag(run.info.run_id, REASON_TAG, "")
+        else:
+            run = create_run(client, record, lock=self._lock)
+        record.run_id, self._client = run.info.run_id, client
+        log_parameters(client, record.run_id, record)  # now, since a training that fails leaves no record to `sync`
+        log_history(client, record.run_id, [row for row in record.history if row["epoch"] > self._logged], now())
 
     def _earlier_run(self, client: MlflowClient) -> Run | None:
         """The run of a training that is resumed, unless it was deleted or is in another store or experiment."""
@@ -207,28 +209,23 @@ class LiveRun:
         belongs = client.get_experiment(run.info.experiment_id).name == self._record.mlflow_experiment
         return run if belongs and run.info.lifecycle_stage == LifecycleStage.ACTIVE else None
 
-    def _log_epoch(self, metrics: Mapping[str, float], images: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        with self._best_effort():
-            if self._client and self._record.run_id and metrics["epoch"] > self._logged:
-                log_history(self._client, self._record.run_id, [metrics])
-                for key, image in images.items():
-                    self._client.log_image(self._record.run_id, image, key=key, step=int(metrics["epoch"]))
+    def _log_epoch(self, metrics: Mapping[str, float], images: Images) -> None:
+        if self._client and self._record.run_id and metrics["epoch"] > self._logged:
+            log_history(self._client, self._record.run_id, [metrics], now())
+            for key, image in images.items():
+                self._client.log_image(self._record.run_id, image, key=key, step=int(metrics["epoch"]))
 
     def _end(self, status: str, reason: str) -> None:
-        with self._best_effort():
-            if self._record.run_id:
-                client = self._client or open_store()  # it may be back
-                if reason:
-                    client.set_tag(self._record.run_id, REASON_TAG, reason[:500])
-                client.set_terminated(self._record.run_id, status)
+        if self._record.run_id:
+            client = self._client or open_store()  # it may be back
+            if reason:
+                client.set_tag(self._record.run_id, REASON_TAG, reason[:500])
+            client.set_terminated(self._record.run_id, status)
 
-    @contextlib.contextmanager
-    def _best_effort(self) -> Iterator[None]:
+    def _best_effort(self, write: Callable[..., None], *arguments: object) -> None:
         try:
-            yield
-        except InputError:
-            raise
-        except Exception as error:
+            write(*arguments)
+        except store.ERRORS as error:
             warn_once(f"MLflow cannot be reached, training goes on; `make ui` catches up later: {one_line(error)}")
             self._client = None
 
@@ -240,11 +237,8 @@ def live_run(record: Record, lock: Path) -> Iterator[LiveRun]:
     try:
         run.open()
         yield run
-    except (KeyboardInterrupt, SystemExit) as stop:
-        run.end("KILLED", f"{type(stop).__name__} {stop}".strip())
-        raise
     except BaseException as error:
-        run.end("FAILED", one_line(error))
+        run.end("KILLED" if isinstance(error, KeyboardInterrupt | SystemExit) else "FAILED", one_line(error))
         raise
     else:
         run.end("FINISHED", "")

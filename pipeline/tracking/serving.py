@@ -74,7 +74,7 @@ def save_served(folder: Path, weights: Path, run_id: str, model_id: str) -> None
         str(folder),
         python_model=str(Path(__file__)),
         artifacts={"weights": str(weights)},
-        code_paths=[str(Path(__file__).parent)],
+        code_paths=[str(Path(__file__).parents[1])],
         pip_requirements=[f"{name}=={version(name)}" for name in PACKAGES],
         signature=SIGNATURE,
         input_example=np.zeros((1, 3, 32, 32), np.uint8),

@@ -3,58 +3,56 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import http.client
 import logging
-import os
 import sqlite3
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
+from filelock import FileLock
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
 
+from pipeline import storage
 from pipeline.tracking.lineage import (
     ARTIFACTS,
-    DATABASE,
-    ORIGINAL_TAG,
     STUDY_SUFFIX,
-    UNTRACKED,
     WEIGHTS_TAG,
     StoredRun,
     database,
     store_uri,
+    stored_runs_path,
 )
 
-__all__ = ["ARTIFACTS", "DATABASE", "ORIGINAL_TAG", "UNTRACKED", "WEIGHTS_TAG", "StoredRun", "database", "store_uri"]
-
+ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)  # of a store; those of requests are OSErrors
 ANSWER_SECONDS = 5.0  # for a server to show that it is there
 DESCRIPTION = "FC and conv VAEs on {name}. The chart view compares them: the slider under the images picks the epoch."
-LOCATIONS = (  # the columns in which MLflow keeps absolute addresses of artifacts
-    ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
-    ("logged_models", "artifact_location"),
-    ("model_versions", "source"),
-    ("model_versions", "storage_location"),
-)
+COMPLETE = f"tags.`{WEIGHTS_TAG}` LIKE '%'"
+MOST = 50_000  # runs that MLflow gives at once
 
 
 def open_store() -> MlflowClient:
     """A client of the store, which is created when it does not exist yet; OSError for a server that does not answer."""
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
-    logging.getLogger("alembic").setLevel(logging.ERROR)
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     path = database()
     if path is None:
         _knock(store_uri())
     else:
-        _create(path)
-        _follow(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists() or _moved_from(path):
+            with exclusively():  # another process may have done it meanwhile
+                if path.exists() and (root := _moved_from(path)):
+                    _set_aside(path, root)
+                if not path.exists():
+                    _create(path)
     return MlflowClient(store_uri(), store_uri())
 
 
@@ -66,9 +64,8 @@ def experiment_id(client: MlflowClient, name: str) -> str:
             print(f"note: experiment {name} was deleted in MLflow; it is back with its runs, for the new one")
         return str(experiment.experiment_id)
     path = database()
-    location = f"{_artifacts(path)}/{quote(name)}" if path else None
     try:
-        created = client.create_experiment(name, artifact_location=location)
+        created = client.create_experiment(name, artifact_folder(path, name).as_uri() if path else None)
         client.set_experiment_tag(created, "mlflow.note.content", DESCRIPTION.format(name=name))
         return str(created)
     except MlflowException:  # another process was faster
@@ -77,27 +74,23 @@ def experiment_id(client: MlflowClient, name: str) -> str:
         raise
 
 
+def artifact_folder(path: Path, experiment: str) -> Path:
+    """Where the artifacts of an experiment lie, beside the database at `path`."""
+    return path.parent / ARTIFACTS / experiment
+
+
 @contextlib.contextmanager
 def exclusively() -> Iterator[None]:
     """One process at a time changes what the store tells of records; a server's other users cannot be kept out."""
     path = database()
-    if path is None:
-        yield
-        return
-    with path.with_name(f"{path.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(path.with_name(f"{path.name}.lock")) if path else contextlib.nullcontext():
         yield
 
 
-def stored_runs() -> list[StoredRun]:
-    """All complete runs, oldest first; none where there is no store, OSError where a server does not answer."""
-    path = database()
-    if path is not None and not path.exists():
-        return []
-    client = open_store()
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    complete = f"tags.`{WEIGHTS_TAG}` LIKE '%'"
-    runs = client.search_runs(experiments, complete, order_by=["start_time ASC"], max_results=50_000)
+def stored_runs(client: MlflowClient | None = None) -> list[StoredRun]:
+    """All complete runs of the store, oldest first; OSError where a server does not answer."""
+    client = client or open_store()
+    runs = client.search_runs(experiments(client), COMPLETE, order_by=["start_time ASC"], max_results=MOST)
     return [
         StoredRun(
             run.info.run_id, run.info.run_name, f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}",
@@ -116,21 +109,18 @@ def model_file(run: StoredRun, path: str) -> Path:
 
 def newest_runs(client: MlflowClient) -> list[Run]:
     """The newest complete run of each model, in the experiment of the newest run of all; the study's do not count."""
-    experiments = [
-        experiment.experiment_id
-        for experiment in client.search_experiments()
-        if not experiment.name.endswith(STUDY_SUFFIX)
-    ]
-    complete, newest_first = f"tags.`{WEIGHTS_TAG}` LIKE '%'", ["start_time DESC"]
-    first = client.search_runs(experiments, complete, order_by=newest_first, max_results=1)
+    newest_first = ["start_time DESC"]
+    first = client.search_runs(experiments(client, study=False), COMPLETE, order_by=newest_first, max_results=1)
     newest: dict[str, Run] = {}
-    for run in client.search_runs([run.info.experiment_id for run in first], complete, order_by=newest_first):
+    for run in client.search_runs([run.info.experiment_id for run in first], COMPLETE, order_by=newest_first):
         newest.setdefault(run.data.params["model"], run)
     return list(newest.values())
 
 
-def _artifacts(path: Path) -> str:
-    return (path.parent / ARTIFACTS).as_uri()
+def experiments(client: MlflowClient, study: bool = True) -> list[str]:
+    """The ids of all experiments, of those of the study only when asked for."""
+    found = client.search_experiments()
+    return [each.experiment_id for each in found if study or not each.name.endswith(STUDY_SUFFIX)]
 
 
 def _knock(uri: str) -> None:
@@ -149,34 +139,40 @@ def _knock(uri: str) -> None:
 
 
 def _create(path: Path) -> None:
-    """Create the database beside its place and link it there: several processes at once cannot see half of it."""
-    if path.exists():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    private = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    MlflowClient(f"sqlite:///{private}").search_experiments(max_results=1)  # runs MLflow's migrations
-    with contextlib.closing(sqlite3.connect(private)) as connection:
-        connection.execute("PRAGMA journal_mode=wal")  # readers and several writers do not block each other
-        with connection:  # MLflow's own experiment would keep its artifacts wherever this process runs
-            connection.execute("UPDATE experiments SET artifact_location = ?", (f"{_artifacts(path)}/Default",))
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    with contextlib.suppress(FileExistsError):
-        os.link(private, path)
-    for leftover in path.parent.glob(f"{private.name}*"):
-        leftover.unlink()
+    """Create the database under another name, so that none sees half of it, not even after a kill."""
+    with storage.replacing(path) as partial:
+        _close(partial, path.parent / ARTIFACTS)
+        with contextlib.closing(sqlite3.connect(partial)) as connection:
+            connection.execute("PRAGMA journal_mode=wal")  # readers and several writers do not block each other
+    if index := stored_runs_path():  # of a database that was here before
+        index.unlink(missing_ok=True)
 
 
-def _follow(path: Path) -> None:
-    """Let a database that was moved or copied with its artifacts point to where they are now."""
-    here = path.parent / ARTIFACTS
-    with contextlib.closing(sqlite3.connect(path, timeout=20)) as connection, connection:
-        for (location,) in connection.execute("SELECT artifact_location FROM experiments").fetchall():
-            root, found, rest = (location or "").partition(f"/{ARTIFACTS}/")
-            old, new = f"{root}{found}", f"{here.as_uri()}/"
-            if not (found and root.startswith("file:") and old != new and (here / unquote(rest)).exists()):
-                continue
-            for table, column in LOCATIONS:
-                connection.execute(
-                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
-                    (new, len(old) + 1, len(old), old),
-                )
+def _close(path: Path, artifacts: Path) -> None:
+    """Let MLflow make the database, if there is none, and close its connections, which a process has but once."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    SqlAlchemyStore(f"sqlite:///{path}", artifacts.as_uri()).engine.dispose()  # type: ignore[no-untyped-call]
+
+
+def _moved_from(path: Path) -> Path | None:
+    """Where the database was before it was moved or copied with its artifacts, to whose old places it leads; or None.
+
+    What is not called as this module calls it is another program's and stays as it is.
+    """
+    for experiment in MlflowClient(store_uri(), store_uri()).search_experiments():
+        location = urlsplit(experiment.artifact_location or "")
+        root, found, rest = unquote(location.path).partition(f"/{ARTIFACTS}/")
+        elsewhere = found and Path(root).resolve() != path.parent.resolve()
+        if location.scheme == "file" and elsewhere and (path.parent / ARTIFACTS / rest).exists():
+            return Path(root)
+    return None
+
+
+def _set_aside(path: Path, root: Path) -> None:
+    _close(path, path.parent / ARTIFACTS)
+    aside = path.with_name(f"{path.name}.{datetime.now(UTC):%Y%m%dT%H%M%S}")
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(f"{path.name}{suffix}").rename(f"{aside}{suffix}")
+    print(f"note: {path.name} came here from {root}; it is kept as {aside.name}, a new one is made from the records")

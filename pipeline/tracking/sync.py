@@ -3,201 +3,248 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow.entities import LifecycleStage, Run, ViewType
+import yaml
+from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from pipeline import storage
 from pipeline.errors import InputError
-from pipeline.tracking.records import Record, beside, load_records, lock_beside, locked_beside
-from pipeline.tracking.runs import (
-    REASON_TAG,
-    create_run,
-    describe_run,
-    end_abandoned,
-    last_epoch,
-    log_content,
-    log_history,
-    milliseconds,
-    now,
-    one_line,
-    warn_once,
+from pipeline.params import MODELS, changed
+from pipeline.tracking import runs
+from pipeline.tracking.experiments import experiment_revisions, export_results, export_study
+from pipeline.tracking.lineage import (
+    ORIGINAL_TAG,
+    UNTRACKED,
+    WEIGHTS_TAG,
+    database,
+    save_stored_runs,
+    stored_runs_path,
 )
-from pipeline.tracking.store import ORIGINAL_TAG, UNTRACKED, WEIGHTS_TAG, exclusively, experiment_id, open_store
+from pipeline.tracking.records import Record, beside, load_records, lock_beside, locked_beside, record_folders
+from pipeline.tracking.runs import milliseconds, now, one_line, warn_once
+from pipeline.tracking.store import ERRORS, artifact_folder, exclusively, experiment_id, open_store, stored_runs
 
 MOST_VERSIONS = 100  # a tag holds 8,000 characters
+PREVIEWS = "images"  # the folder in which MLflow keeps what log_image is given
+PREVIEWS_TAG = "mlflow.loggedImages"  # of a run that has some
 
 
-def update_store(folder: Path = storage.RUNS) -> None:
-    """Make the store tell what the records of `folder` tell; what it tells already is left as it is. Best effort.
+def update_store(*folders: Path) -> None:
+    """Make the store tell what the records of `folders`, by default reports/runs, tell; what it has stays. Best effort.
 
     Only the records of the main checkout and its study, not those of experiments in copies or of the demo, replace what
     a run with the same weights shows already; the study's register no models.
     """
-    registers = folder.resolve() == storage.main_checkout() / storage.RUNS
-    leads = registers or folder.resolve().is_relative_to(storage.main_checkout() / "study")
     try:
-        records = load_records(folder)
         client = open_store()
-    except Exception as error:
+        index = stored_runs_path()
+        anything = [_Folder(client, folder).update() for folder in folders or (storage.RUNS,)]
+        if index and (any(anything) or not index.exists()):
+            with exclusively():
+                save_stored_runs(index, stored_runs(client))
+        with contextlib.suppress(MlflowException):  # of runs that are another user's
+            runs.end_abandoned(client)
+    except ERRORS as error:
         _warn_later(error)
-        return
-    with exclusively():
-        for trained in records:
-            if trained.stage.startswith("train@"):
-                try:
-                    for run in _finished_runs(client, trained):
-                        _add_metrics(client, run, trained, records, leads)
-                        _add_artifacts(client, run, trained, records, folder, leads)
-                        _add_model(client, run, trained, folder, registers)
-                except Exception as error:
-                    _warn_later(error)
-        with contextlib.suppress(Exception):  # the next training or `make ui` does it
-            end_abandoned(client)
 
 
-def _finished_runs(client: MlflowClient, trained: Record) -> Sequence[Run]:
-    """All runs with the weights of a training record, its own among them: finished now, or rebuilt when lost."""
-    assert trained.model is not None
-    known = client.get_experiment_by_name(trained.mlflow_experiment)
-    if known and known.lifecycle_stage != LifecycleStage.ACTIVE:
-        print(f"note: experiment {known.name} was deleted in MLflow and stays deleted")
-        return []
-    experiment, weights_md5 = experiment_id(client, trained.mlflow_experiment), trained.weights_md5[trained.model]
-    own = _own_run(client, experiment, trained)
-    if own.info.lifecycle_stage != LifecycleStage.ACTIVE:
-        print(f"note: run {own.info.run_name} ({own.info.run_id}) was deleted in MLflow and stays deleted")
-    elif WEIGHTS_TAG not in own.data.tags or own.info.status != "FINISHED":
-        _finish(client, own, trained)
-    return client.search_runs([experiment], f"tags.`{WEIGHTS_TAG}` = '{weights_md5}'")
+def update_everything() -> None:
+    """Bring over what the records of this checkout, of its study and demo and of DVC's experiments tell."""
+    folders: dict[tuple[bytes, ...], Path] = {}
+    with tempfile.TemporaryDirectory() as copies:
+        roots = [Path(), *(Path(copies, revision) for revision in experiment_revisions())]
+        for copy in roots[1:]:
+            export_results(copy.name, copy)
+            export_study(copy.name, copy)
+        for folder in (folder for root in roots for folder in record_folders(root)):
+            folders.setdefault(_content(folder), folder)  # most copies have the same study
+        update_store(*folders.values())
 
 
-def _own_run(client: MlflowClient, experiment: str, trained: Record) -> Run:
-    """The run of a training record, deleted ones included; a new one when the store has none."""
-    name = trained.run_id or f"{UNTRACKED} {trained.started}"
-    rebuilt = client.search_runs([experiment], f"tags.`{ORIGINAL_TAG}` = '{name}'", run_view_type=ViewType.ALL)
-    if rebuilt:
-        return rebuilt[0]
-    if trained.run_id:
+def _content(folder: Path) -> tuple[bytes, ...]:
+    return tuple(path.read_bytes() for path in sorted(folder.glob("*.json")))
+
+
+class _Folder:
+    """A folder of records on its way into the store."""
+
+    def __init__(self, client: MlflowClient, folder: Path) -> None:
+        self.client, self.folder = client, folder
+        self.registers = folder.resolve() == storage.main_checkout() / storage.RUNS
+        self.leads = self.registers or folder.resolve().is_relative_to(storage.main_checkout() / "study")
+        self.changed = False
+
+    def update(self) -> bool:
+        """Whether there was anything to add."""
         try:
-            return client.get_run(trained.run_id)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-    return create_run(client, trained, restores=name)
+            self.records = load_records(self.folder)
+            self.locked = locked_beside(self.folder)
+        except InputError as error:
+            _warn_later(error)
+            return False
+        with exclusively():
+            for trained in self.records:
+                if trained.stage.startswith("train@"):
+                    try:
+                        for run in self.finished_runs(trained):
+                            self.add_metrics(run, trained)
+                            self.add_artifacts(run, trained)
+                            self.add_model(run, trained)
+                    except ERRORS as error:
+                        _warn_later(error)
+        return self.changed
+
+    def finished_runs(self, trained: Record) -> Sequence[Run]:
+        """All runs with the weights of a training record, its own among them: finished now, or rebuilt when lost."""
+        known = self.client.get_experiment_by_name(trained.mlflow_experiment)
+        if known and known.lifecycle_stage != LifecycleStage.ACTIVE:
+            print(f"note: experiment {known.name} was deleted in MLflow and stays deleted")
+            return []
+        experiment = experiment_id(self.client, trained.mlflow_experiment)
+        own = self.own_run(experiment, trained)
+        if own.info.lifecycle_stage != LifecycleStage.ACTIVE:
+            print(f"note: run {own.info.run_name} ({own.info.run_id}) was deleted in MLflow and stays deleted")
+        elif WEIGHTS_TAG not in own.data.tags or own.info.status != "FINISHED":
+            self.finish(own, trained)
+        return self.client.search_runs([experiment], f"tags.`{WEIGHTS_TAG}` = '{_weights_md5(trained)}'")
+
+    def own_run(self, experiment: str, trained: Record) -> Run:
+        """The run of a training record, deleted ones included; a new one when the store has none."""
+        name = trained.run_id or f"{UNTRACKED} {trained.started}"
+        found = self.client.search_runs([experiment], f"tags.`{ORIGINAL_TAG}` = '{name}'", ViewType.ALL)
+        if found:
+            return found[0]
+        if trained.run_id:
+            try:
+                return self.client.get_run(trained.run_id)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+        return runs.create_run(self.client, trained, restores=name)
+
+    def finish(self, run: Run, trained: Record) -> None:
+        """Add what an interrupted, unreachable or lost store lacks of a training that ended well."""
+        client, run_id, ended = self.client, run.info.run_id, milliseconds(trained, trained.seconds)
+        dataset = Dataset(trained.data_name, (trained.data_md5 or "")[:8], "local", f'{{"uri": "{storage.IMAGES}"}}')
+        client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+        runs.log_parameters(client, run_id, trained)
+        client.log_text(run_id, yaml.safe_dump(changed({}, trained.parameters), sort_keys=False), "params.yaml")
+        logged = runs.last_epoch(client, run_id)
+        rows = [row for row in trained.history if row["epoch"] > logged]
+        runs.log_history(client, run_id, rows, milliseconds(trained))
+        if trained.run_id != run_id:
+            self.restore_previews(run_id, trained)
+        if run.data.tags.get(runs.REASON_TAG):
+            client.set_tag(run_id, runs.REASON_TAG, "")
+        client.set_terminated(run_id, "FINISHED", end_time=ended)
+        client.set_tag(run_id, WEIGHTS_TAG, _weights_md5(trained))
+        self.changed = True
+
+    def restore_previews(self, run_id: str, trained: Record) -> None:
+        """The images of the epochs, where the artifacts of a lost run are still beside the database."""
+        path = database()
+        if path and trained.run_id:
+            kept = artifact_folder(path, trained.mlflow_experiment) / trained.run_id / "artifacts" / PREVIEWS
+            if kept.is_dir():
+                self.client.log_artifacts(run_id, str(kept), PREVIEWS)
+                self.client.set_tag(run_id, PREVIEWS_TAG, "True")
+
+    def add_metrics(self, run: Run, trained: Record) -> None:
+        """The evaluation of the run's weights."""
+        metrics = []
+        for record in self.users(trained):
+            for key, value in record.metrics.items():
+                found = run.data.metrics.get(key)
+                if found is None or (self.leads and found != value):  # MLflow shows the value with the latest time
+                    time = milliseconds(record, record.seconds) if found is None else now()
+                    metrics.append(Metric(key, value, time, step=0))  # step 0: bars, as for one value only
+        if metrics:
+            self.client.log_batch(run.info.run_id, metrics)
+            self.changed = True
+
+    def add_artifacts(self, run: Run, trained: Record) -> None:
+        """Weights, curves, figures and lock that the run lacks, each with a tag of the sha256 of all that it had."""
+        tags = []
+        with tempfile.TemporaryDirectory() as folder:
+            for name, tag, path, sha256 in self.artifacts(trained):
+                had = run.data.tags.get(tag, "").split()
+                replaces = self.leads and name != "dvc.lock"  # the run was made under the first that names its weights
+                if sha256 in had[-1:] or (had and not replaces):
+                    continue
+                if path.exists() and storage.sha256(path) == sha256:
+                    shutil.copy(path, Path(folder, name))
+                    versions = [*(version for version in had if version != sha256), sha256]
+                    tags.append(RunTag(tag, " ".join(versions[-MOST_VERSIONS:])))
+            if tags:
+                self.client.log_artifacts(run.info.run_id, folder)
+                self.client.log_batch(run.info.run_id, tags=tags)
+                self.changed = True
+
+    def artifacts(self, trained: Record) -> Iterator[tuple[str, str, Path, str]]:
+        """Name, tag, file and sha256: of weights and curves, figures that show them, and the dvc.lock that names them.
+
+        Of the last sha256 in the tag the run has the file.
+        """
+        for path, hashes in trained.outputs.items():
+            name = "curves.csv" if path.endswith(".csv") else Path(path).name
+            yield name, f"sha256.{name}", beside(self.folder, Path(path)), hashes["sha256"]
+        for record in self.users(trained):
+            for path, hashes in record.outputs.items():
+                figure = Path(path)
+                owner, _, kind = figure.stem.partition("_")
+                if figure.suffix == ".png" and owner not in set(MODELS) - {trained.model}:
+                    name = f"{kind if owner == trained.model else figure.stem}.png"  # one name for both models
+                    yield name, f"figure.{figure.stem}", beside(self.folder, figure), hashes["sha256"]
+        lock = lock_beside(self.folder)
+        if lock and _weights_md5(trained) in self.locked.values():
+            yield "dvc.lock", "sha256.dvc.lock", lock, storage.sha256(lock)
+
+    def users(self, trained: Record) -> list[Record]:
+        """The records of stages that used the weights which a training made."""
+        others = [record for record in self.records if record is not trained]
+        return [other for other in others if other.weights_md5.get(str(trained.model)) == _weights_md5(trained)]
+
+    def add_model(self, run: Run, trained: Record) -> None:
+        """The run's MLflow model, once its weights are at hand; registered as <data>-<model> in the main checkout."""
+        weights = beside(self.folder, storage.weights_path(str(trained.model)))
+        model_id, weights_md5 = run.data.tags.get("model_id"), _weights_md5(trained)
+        if model_id is None:
+            if not weights.exists() or storage.md5(weights) != weights_md5:
+                return
+            from pipeline.tracking.serving import save_served  # with it comes torch
+
+            model = self.client.create_logged_model(
+                run.info.experiment_id, "vae", run.info.run_id, tags={WEIGHTS_TAG: weights_md5}, params=run.data.params
+            )
+            model_id = model.model_id
+            with tempfile.TemporaryDirectory() as temporary:
+                save_served(Path(temporary, "model"), weights, run.info.run_id, model_id)
+                self.client.log_model_artifacts(model_id, str(Path(temporary, "model")))
+            self.client.finalize_logged_model(model_id, "READY")
+            self.client.set_tag(run.info.run_id, "model_id", model_id)
+            self.changed = True
+        if self.registers:
+            self.register(f"{trained.data_name}-{trained.model}", model_id, run, weights_md5)
+
+    def register(self, name: str, model_id: str, run: Run, weights_md5: str) -> None:
+        """A new version unless the newest has these weights: models:/<name>@latest is what the main checkout has."""
+        versions = self.client.search_model_versions(f"name = '{name}'")
+        newest = max(versions, key=lambda version: int(version.version), default=None)
+        if newest is None or newest.tags.get(WEIGHTS_TAG) != weights_md5:
+            with contextlib.suppress(MlflowException):  # it exists
+                self.client.create_registered_model(name, description="A VAE: reconstruct, encode, decode, sample.")
+            tags = {WEIGHTS_TAG: weights_md5}
+            self.client.create_model_version(name, f"models:/{model_id}", run.info.run_id, tags, model_id=model_id)
 
 
-def _finish(client: MlflowClient, run: Run, trained: Record) -> None:
-    """Add what an interrupted, unreachable or lost store lacks of a training that ended well."""
-    assert trained.model is not None
-    run_id = run.info.run_id
-    if "kl_weight" not in run.data.params:
-        describe_run(client, run_id, trained)
-    logged = last_epoch(client, run_id)
-    log_history(client, run_id, [row for row in trained.history if row["epoch"] > logged], milliseconds(trained))
-    if run.data.tags.get(REASON_TAG):
-        client.set_tag(run_id, REASON_TAG, "")
-    client.set_terminated(run_id, "FINISHED", end_time=milliseconds(trained, trained.seconds))
-    client.set_tag(run_id, WEIGHTS_TAG, trained.weights_md5[trained.model])
-
-
-def _add_metrics(client: MlflowClient, run: Run, trained: Record, records: Sequence[Record], leads: bool) -> None:
-    """The evaluation of the run's weights."""
-    for record in _users(trained, records):
-        for key, value in record.metrics.items():
-            found = run.data.metrics.get(key)
-            if found is None or (leads and found != value):  # MLflow shows the value with the latest time
-                time = milliseconds(record, record.seconds) if found is None else now()
-                client.log_metric(run.info.run_id, key, value, time, step=0)  # step 0: bars, as for one value only
-
-
-@dataclass(frozen=True)
-class _Artifact:
-    name: str  # at the root of the run's artifacts
-    tag: str  # of the run, with the sha256 of every version that it had, the present one last
-    path: Path
-    sha256: str
-
-
-def _artifacts(trained: Record, records: Sequence[Record], folder: Path) -> Iterator[_Artifact]:
-    """Weights and curves of a training, the figures that show them, and the dvc.lock that names them."""
-    assert trained.model is not None
-    for path, hashes in trained.outputs.items():
-        name = "curves.csv" if path.endswith(".csv") else Path(path).name
-        yield _Artifact(name, f"sha256.{name}", beside(folder, Path(path)), hashes["sha256"])
-    for record in _users(trained, records):
-        for path, hashes in record.outputs.items():
-            figure = Path(path)
-            owner, _, kind = figure.stem.partition("_")
-            others = {"fc", "conv"} - {trained.model}
-            if figure.suffix == ".png" and owner not in others:
-                name = f"{kind if owner == trained.model else figure.stem}.png"  # one name for both models
-                yield _Artifact(name, f"figure.{figure.stem}", beside(folder, figure), hashes["sha256"])
-    if trained.weights_md5[trained.model] in locked_beside(folder).values():
-        lock = lock_beside(folder)
-        assert lock is not None
-        yield _Artifact("dvc.lock", "sha256.dvc.lock", lock, storage.sha256(lock))
-
-
-def _add_artifacts(
-    client: MlflowClient, run: Run, trained: Record, records: Sequence[Record], folder: Path, leads: bool
-) -> None:
-    for artifact in _artifacts(trained, records, folder):
-        had = run.data.tags.get(artifact.tag, "").split()
-        replaces = leads and artifact.name != "dvc.lock"  # the run was made under the first that names its weights
-        if artifact.sha256 in had[-1:] or (had and not replaces):
-            continue
-        if artifact.path.exists() and storage.sha256(artifact.path) == artifact.sha256:
-            log_content(client, run.info.run_id, artifact.name, artifact.path.read_bytes())
-            versions = [*(version for version in had if version != artifact.sha256), artifact.sha256]
-            client.set_tag(run.info.run_id, artifact.tag, " ".join(versions[-MOST_VERSIONS:]))
-
-
-def _users(trained: Record, records: Sequence[Record]) -> list[Record]:
-    """The records of stages that used the weights which a training made."""
-    assert trained.model is not None
-    weights_md5 = trained.weights_md5[trained.model]
-    return [other for other in records if other is not trained and other.weights_md5.get(trained.model) == weights_md5]
-
-
-def _add_model(client: MlflowClient, run: Run, trained: Record, folder: Path, registers: bool) -> None:
-    """The run's MLflow model, once its weights are at hand; registered as <data>-<model> in the main checkout."""
-    assert trained.model is not None
-    weights_path = storage.weights_path(trained.model)
-    weights, weights_md5 = beside(folder, weights_path), trained.weights_md5[trained.model]
-    model_id = run.data.tags.get("model_id")
-    if model_id is None:
-        if not weights.exists() or storage.md5(weights) != weights_md5:
-            return
-        from pipeline.tracking.serving import save_served  # with it comes torch
-
-        model = client.create_logged_model(
-            run.info.experiment_id, "vae", run.info.run_id, tags={WEIGHTS_TAG: weights_md5}, params=run.data.params
-        )
-        with tempfile.TemporaryDirectory() as temporary:
-            save_served(Path(temporary, "model"), weights, run.info.run_id, model.model_id)
-            client.log_model_artifacts(model.model_id, str(Path(temporary, "model")))
-        client.finalize_logged_model(model.model_id, "READY")
-        model_id = model.model_id
-        client.set_tag(run.info.run_id, "model_id", model_id)
-    if registers:
-        _register(client, f"{trained.data_name}-{trained.model}", model_id, run, weights_md5)
-
-
-def _register(client: MlflowClient, name: str, model_id: str, run: Run, weights_md5: str) -> None:
-    """A new version unless the newest one has these weights: models:/<name>@latest is what the main checkout has."""
-    with contextlib.suppress(MlflowException):  # it exists
-        client.create_registered_model(name, description="A VAE; tasks: reconstruct, encode, decode, sample.")
-    versions = client.search_model_versions(f"name = '{name}'")
-    newest = max(versions, key=lambda version: int(version.version), default=None)
-    if newest is None or newest.tags.get(WEIGHTS_TAG) != weights_md5:
-        tags = {WEIGHTS_TAG: weights_md5}
-        client.create_model_version(name, f"models:/{model_id}", run.info.run_id, tags, model_id=model_id)
+def _weights_md5(trained: Record) -> str:
+    return trained.weights_md5[str(trained.model)]
 
 
 def _warn_later(error: BaseException) -> None:

@@ -18,8 +18,8 @@ from mlflow.tracking import MlflowClient
 
 from pipeline import storage
 from pipeline.params import MODELS
+from pipeline.tracking.lineage import ORIGINAL_TAG, WEIGHTS_TAG
 from pipeline.tracking.records import Record
-from pipeline.tracking.store import ORIGINAL_TAG, WEIGHTS_TAG
 from tests.conftest import Clone, all_runs, serving
 
 pytestmark = pytest.mark.slow

@@ -15,8 +15,8 @@ from streamlit.testing.v1 import AppTest
 from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.sources.shapes import draw_shapes
-from pipeline.tools import explore
-from pipeline.tracking import store
+from pipeline.tools import explore, explorer
+from pipeline.tracking.lineage import WEIGHTS_TAG
 from pipeline.vae.images import generator
 from tests.conftest import ROOT
 
@@ -82,31 +82,31 @@ def test_images_come_from_the_checkout_or_from_dvcs_cache_or_are_said_to_lack(
     copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     md5 = storage.md5(storage.IMAGES)
-    test = explore.load_images(md5)
-    monkeypatch.setattr(explore, "cache", lambda: copied / "cache")
+    test = explorer.load_images(md5)
+    monkeypatch.setattr(explorer, "cache", lambda: copied / "cache")
     (copied / "cache" / md5[:2]).mkdir(parents=True)
     shutil.move(storage.IMAGES, copied / "cache" / md5[:2] / md5[2:])
-    assert torch.equal(explore.load_images(md5), test)
+    assert torch.equal(explorer.load_images(md5), test)
     with pytest.raises(InputError, match=r"^found no images with md5 00000000 in data/images.safetensors or"):
-        explore.load_images("0" * 32)
+        explorer.load_images("0" * 32)
 
 
 @pytest.mark.usefixtures("finished")
 def test_a_runs_network_is_the_one_that_was_trained() -> None:
     (run,) = explore.runs_with_models()["shapes"]["conv"]
-    trained = explore.load_model(run)
-    assert trained.md5 == run.tags[store.WEIGHTS_TAG]
-    assert explore.newest([run]) == run
+    trained = explorer.load_model(run)
+    assert trained.md5 == run.tags[WEIGHTS_TAG]
+    assert explorer.newest([run]) == run
 
 
 def test_paths_begin_and_end_where_they_should() -> None:
     ends = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
     for on_arc in (False, True):
-        path = explore.between(ends, on_arc)
-        assert path.shape == (explore.STEPS, 2)
+        path = explorer.between(ends, on_arc)
+        assert path.shape == (explorer.STEPS, 2)
         torch.testing.assert_close(path[[0, -1]], ends)
     images = draw_shapes(30, generator(0, "shapes")).images
     means = torch.randn(30, 2, generator=generator(0, "means"))
-    torch.testing.assert_close(explore.walk("all ones", means, images)[-1], torch.ones(2))
-    for kind in explore.WALKS[1:]:
-        torch.testing.assert_close(explore.walk(kind, means, images)[explore.STEPS // 2], means.mean(0))
+    torch.testing.assert_close(explorer.path_of("all ones", means, images)[-1], torch.ones(2))
+    for kind in explorer.WALKS[1:]:
+        torch.testing.assert_close(explorer.path_of(kind, means, images)[explorer.STEPS // 2], means.mean(0))

@@ -161,7 +161,7 @@ def without_training_record(folder: Path) -> None:
 
 def without_drawing_record(folder: Path) -> None:
     record_path("render").unlink()
-    store.database().unlink()  # type: ignore[union-attr]  # its runs would know the image
+    lineage.database().unlink()  # type: ignore[union-attr]  # its runs would know the image
 
 
 def without_data_record(folder: Path) -> None:
@@ -209,13 +209,13 @@ def test_a_record_that_knows_no_commit_gets_none(copied: Path, capsys: pytest.Ca
 def test_a_run_that_the_store_lacks_is_said_with_what_restores_it(
     copied: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.rmtree(store.ARTIFACTS)
-    for path in copied.glob(f"{store.DATABASE}*"):
+    shutil.rmtree(lineage.ARTIFACTS)
+    for path in copied.glob(f"{lineage.DATABASE}*"):
         path.unlink()
     assert traced(str(SAMPLES)) == 0
     run_id = Record.load(record_path("train@conv")).run_id
     assert f"{run_id}: not in the MLflow store, make ui brings it there" in capsys.readouterr().out
-    assert not Path(store.DATABASE).exists()
+    assert not Path(lineage.DATABASE).exists()
 
 
 def test_a_training_that_mlflow_never_saw_leads_to_the_run_rebuilt_for_it(
@@ -282,7 +282,7 @@ def only_in_history(folder: Path, lock_md5: str | None = None) -> Path:
     git("commit", "--quiet", "--message", "published")
     git("rm", "--quiet", "-r", "reports")
     git("commit", "--quiet", "--message", "later")
-    for path in folder.glob(f"{store.DATABASE}*"):
+    for path in folder.glob(f"{lineage.DATABASE}*"):
         path.unlink()
     return figure
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from pipeline import download, storage, train
 from pipeline.params import MODELS
 from pipeline.tools import ui
-from pipeline.tracking import store
+from pipeline.tracking import store, sync
 from pipeline.tracking.records import CELL_VARIABLE
 
 
@@ -24,9 +26,23 @@ def test_without_runs_it_says_how_to_make_some(workspace: Path, monkeypatch: pyt
 def test_it_serves_the_store_at_the_comparison_of_the_newest_runs(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    served: list[list[str]] = []
+    events: list[Any] = []
     arguments = ["--port", "5055"]
-    monkeypatch.setattr(os, "execv", lambda _, arguments: served.append(arguments))
+
+    class Server(contextlib.nullcontext[Any]):
+        def __init__(self, arguments: list[str], env: dict[str, str]) -> None:
+            super().__init__(self)
+            events.append(arguments)
+
+        def wait(self) -> int:
+            events.append("waits")
+            raise KeyboardInterrupt
+
+        def terminate(self) -> None:
+            events.append("ends")
+
+    monkeypatch.setattr(ui, "subprocess", SimpleNamespace(Popen=Server))
+    monkeypatch.setattr(sync, "update_everything", lambda: events.append("the rest"))
     download.main()
     for model in (*MODELS, "conv"):
         train.main(model)  # conv twice: the newest counts
@@ -37,7 +53,8 @@ def test_it_serves_the_store_at_the_comparison_of_the_newest_runs(
     ui.main(arguments)
 
     assert "http://127.0.0.1:5055/#/experiments/1/runs?viewStateShareKey=comparison" in capsys.readouterr().out
-    (arguments,) = served
+    arguments, *then = events
+    assert then == ["the rest", "waits", "ends"]
     assert f"sqlite:///{workspace / 'mlflow.db'}" in arguments
     assert arguments[arguments.index("--host") + 1] == "127.0.0.1"
     client = store.open_store()
@@ -53,4 +70,4 @@ def test_a_server_that_runs_already_is_only_named(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5999")
     monkeypatch.setattr(ui, "comparison", lambda: "#/experiments/7")
     ui.main(arguments)
-    assert capsys.readouterr().out == "Compare FC and conv: http://127.0.0.1:5999/#/experiments/7\n"
+    assert capsys.readouterr().out.endswith("Compare FC and conv: http://127.0.0.1:5999/#/experiments/7\n")

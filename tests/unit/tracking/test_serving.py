@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from mlflow.pyfunc import PyFuncModel
 
 from pipeline import storage
 from pipeline.storage.weights import load_trained
-from pipeline.tracking import store, sync
+from pipeline.tracking import lineage, store, sync
 from pipeline.vae.sampling import decode, posterior_means, prior_latents
 from tests.conftest import enter
 
@@ -27,7 +30,7 @@ def served(finished_folder: Path) -> PyFuncModel:
     """The registered conv model of the finished folder."""
     with pytest.MonkeyPatch.context() as patch:
         enter(finished_folder, patch)
-        patch.setenv("MLFLOW_TRACKING_URI", store.store_uri())
+        patch.setenv("MLFLOW_TRACKING_URI", lineage.store_uri())
         model: PyFuncModel = mlflow.pyfunc.load_model("models:/shapes-conv@latest")
         return model
 
@@ -81,17 +84,31 @@ def test_what_a_task_does_not_take_is_one_line(
 def test_it_needs_no_pickle_and_says_what_it_is(finished: Path, served: PyFuncModel) -> None:
     client = store.open_store()
     (version,) = client.search_model_versions("name = 'shapes-conv'")
-    assert version.tags[store.WEIGHTS_TAG] == storage.md5(storage.weights_path("conv"))
+    assert version.tags[lineage.WEIGHTS_TAG] == storage.md5(storage.weights_path("conv"))
     assert served.metadata.signature is not None
     assert served.metadata.saved_input_example_info is not None
-    folder = Path(mlflow.artifacts.download_artifacts(str(version.source), tracking_uri=store.store_uri()))
+    folder = Path(mlflow.artifacts.download_artifacts(str(version.source), tracking_uri=lineage.store_uri()))
     assert not [path for path in folder.rglob("*") if path.suffix in (".pkl", ".pickle", ".pt", ".pth")]
 
 
+def test_it_brings_the_code_that_it_needs(finished: Path) -> None:
+    (version,) = store.open_store().search_model_versions("name = 'shapes-conv'")
+    folder = mlflow.artifacts.download_artifacts(str(version.source), tracking_uri=lineage.store_uri())
+    code = (
+        "import mlflow, numpy; print(mlflow.pyfunc.load_model('.').predict(numpy.array(2), {'task': 'sample'}).shape)"
+    )
+    elsewhere = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=elsewhere, capture_output=True, text=True, check=False
+    )
+    assert ran.stdout == "(2, 3, 32, 32)\n", ran.stderr
+
+
 def test_going_back_to_earlier_weights_makes_them_the_latest(copied: Path) -> None:
+    sync.update_store()
     client = store.open_store()
     (first,) = client.search_model_versions("name = 'shapes-conv'")
-    tags = {store.WEIGHTS_TAG: "another training"}
+    tags = {lineage.WEIGHTS_TAG: "another training"}
     client.create_model_version("shapes-conv", str(first.source), first.run_id, tags, model_id=first.model_id)
     sync.update_store()
     sync.update_store()

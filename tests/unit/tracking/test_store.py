@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
-import sqlite3
 from pathlib import Path
 
 import pytest
 
 from pipeline import storage
-from pipeline.tracking import store
+from pipeline.tracking import lineage, store, sync
 from tests.conftest import all_runs, enter
 
 
@@ -34,12 +33,17 @@ def test_four_processes_at_once_create_one_store(workspace: Path) -> None:
     assert sorted(path.name for path in workspace.iterdir() if "partial" in path.name) == []
 
 
-def test_a_moved_store_finds_its_artifacts_and_models(finished: Path, copied: Path) -> None:
-    database = copied / store.DATABASE
-    with sqlite3.connect(database) as connection:
-        before = {row for (row,) in connection.execute("SELECT artifact_uri FROM runs")}
-    assert all(uri.startswith(finished.as_uri()) for uri in before)
+def test_a_moved_store_is_rebuilt_with_its_previews_and_the_old_one_kept(
+    finished: Path, copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.open_store()
+    (aside,) = copied.glob(f"{lineage.DATABASE}.2*")
+    assert capsys.readouterr().out == (
+        f"note: mlflow.db came here from {finished}; it is kept as {aside.name}, a new one is made from the records\n"
+    )
+    sync.update_store()
     client = store.open_store()
+    assert capsys.readouterr().out == ""
     runs = all_runs(client)
     assert len(runs) == 2
     for run in runs:
@@ -47,15 +51,19 @@ def test_a_moved_store_finds_its_artifacts_and_models(finished: Path, copied: Pa
         local = client.download_artifacts(run.info.run_id, "samples.png")
         model = run.data.params["model"]
         assert Path(local).read_bytes() == (storage.FIGURES / f"{model}_samples.png").read_bytes()
-    for table, column in store.LOCATIONS:
-        with sqlite3.connect(database) as connection:
-            locations = [row for (row,) in connection.execute(f"SELECT {column} FROM {table}") if row]
-        assert not any(str(finished) in location for location in locations), (table, column)
+        assert len(client.list_artifacts(run.info.run_id, "images")) == 2 * 2 * 2  # kinds, epochs, formats
+        assert client.get_logged_model(run.data.tags["model_id"]).artifact_location.startswith(copied.as_uri())
+
+
+def test_a_database_of_anothers_experiments_stays_as_it_is(workspace: Path) -> None:
+    store.open_store().create_experiment("mine", "file:///elsewhere/artifacts/mine")
+    (workspace / lineage.ARTIFACTS / "mine").mkdir(parents=True)
+    assert store.open_store().get_experiment_by_name("mine") is not None
 
 
 def test_artifacts_of_the_default_experiment_stay_beside_the_database(workspace: Path) -> None:
     experiment = store.open_store().get_experiment("0")
-    assert experiment.artifact_location == f"{(workspace / store.ARTIFACTS).as_uri()}/Default"
+    assert experiment.artifact_location == f"{(workspace / lineage.ARTIFACTS).as_uri()}/0"
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "http://no host:1", "http:///nothing"])
@@ -67,7 +75,7 @@ def test_a_server_that_does_not_answer_is_an_oserror(monkeypatch: pytest.MonkeyP
 
 def test_a_server_has_no_database(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
-    assert store.database() is None
+    assert lineage.database() is None
 
 
 @pytest.mark.parametrize("prefix", ["", "{workspace}/"])
@@ -79,5 +87,5 @@ def test_another_database_has_its_artifacts_beside_it(
     monkeypatch.chdir(tmp_path / "copy")  # DVC runs experiments in copies
     client = store.open_store()
     experiment = client.get_experiment(store.experiment_id(client, "shapes"))
-    assert experiment.artifact_location == (workspace / "elsewhere" / store.ARTIFACTS / "shapes").as_uri()
-    assert not (workspace / store.DATABASE).exists()
+    assert experiment.artifact_location == (workspace / "elsewhere" / lineage.ARTIFACTS / "shapes").as_uri()
+    assert not (workspace / lineage.DATABASE).exists()

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from pipeline import storage
-from pipeline.tracking import runs, store, sync
+from pipeline.tracking import lineage, runs, store, sync
 from pipeline.tracking.records import Record, record_path
 from tests.conftest import all_runs, enter
 
 
 def without_store(folder: Path) -> None:
-    shutil.rmtree(folder / store.ARTIFACTS)
-    for path in folder.glob(f"{store.DATABASE}*"):
+    shutil.rmtree(folder / lineage.ARTIFACTS)
+    for path in folder.glob(f"{lineage.DATABASE}*"):
         path.unlink()
 
 
@@ -50,15 +51,15 @@ def test_an_interrupted_restoration_goes_on(copied: Path, monkeypatch: pytest.Mo
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(sync, "describe_run", interrupted)
+        patch.setattr(runs, "log_parameters", interrupted)
         with pytest.raises(KeyboardInterrupt):
             sync.update_store()
     (begun,) = all_runs(store.open_store())
     sync.update_store()
-    runs = {run.info.run_id: run for run in all_runs(store.open_store())}
-    assert len(runs) == 2
-    assert runs[begun.info.run_id].info.status == "FINISHED"
-    assert runs[begun.info.run_id].data.params["kl_weight"] == "1.0"
+    found = {run.info.run_id: run for run in all_runs(store.open_store())}
+    assert len(found) == 2
+    assert found[begun.info.run_id].info.status == "FINISHED"
+    assert found[begun.info.run_id].data.params["kl_weight"] == "1.0"
 
 
 def test_an_experiment_with_the_same_weights_changes_nothing_that_the_checkout_shows(copied: Path) -> None:
@@ -80,6 +81,7 @@ def test_an_experiment_with_the_same_weights_changes_nothing_that_the_checkout_s
 
 
 def test_new_metrics_and_figures_of_the_checkout_replace_the_old(copied: Path) -> None:
+    sync.update_store()
     (content,) = storage.load_json(record_path("evaluate@fc"))
     content["metrics"]["test/mse"] = 0.5
     content["started"] = "2001-01-01T00:00:00.000+00:00"  # results from the run cache are older
@@ -92,7 +94,7 @@ def test_new_metrics_and_figures_of_the_checkout_replace_the_old(copied: Path) -
     storage.save_json(record_path("render"), [drawn])
     sync.update_store()
     client = store.open_store()
-    run = client.get_run(str(Record.load(record_path("train@fc")).run_id))
+    (run,) = [run for run in all_runs(client) if run.data.params["model"] == "fc"]
     assert run.data.metrics["test/mse"] == 0.5
     assert run.data.tags["figure.fc_samples"].split() == [old, drawn["outputs"][str(figure)]["sha256"]]
     assert Path(client.download_artifacts(run.info.run_id, "samples.png")).read_bytes() == figure.read_bytes()
@@ -101,6 +103,7 @@ def test_new_metrics_and_figures_of_the_checkout_replace_the_old(copied: Path) -
 def test_a_deleted_experiment_stays_deleted_until_a_new_training(
     copied: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    sync.update_store()
     client = store.open_store()
     client.delete_experiment("1")
     sync.update_store()
@@ -117,19 +120,33 @@ def test_a_run_deleted_before_it_was_complete_stops_no_other(copied: Path, capsy
     without_store(copied)
     client = store.open_store()
     record = Record.load(record_path("train@conv"))
-    begun = client.create_run(store.experiment_id(client, "shapes"), tags={store.ORIGINAL_TAG: str(record.run_id)})
+    begun = client.create_run(store.experiment_id(client, "shapes"), tags={lineage.ORIGINAL_TAG: str(record.run_id)})
     client.delete_run(begun.info.run_id)
     sync.update_store()
     assert f"({begun.info.run_id}) was deleted in MLflow and stays deleted" in capsys.readouterr().out
     assert [run.data.params["model"] for run in all_runs(client)] == ["fc"]
 
 
-def test_params_yaml_is_the_one_of_the_training(copied: Path) -> None:
-    made_under = Path("params.yaml").read_text()
+def test_params_yaml_has_what_the_training_used(copied: Path) -> None:
+    made_under = yaml.safe_load(Path("params.yaml").read_text())
     Path("params.yaml").write_text("edited: since\n")
-    without_store(copied)
     sync.update_store()
     client = store.open_store()
     for run in all_runs(client):
-        assert Path(client.download_artifacts(run.info.run_id, "params.yaml")).read_text() == made_under
+        used = yaml.safe_load(Path(client.download_artifacts(run.info.run_id, "params.yaml")).read_text())
+        assert used["train"] == made_under["train"]
+        assert used["networks"] == {run.data.params["model"]: made_under["networks"][run.data.params["model"]]}
+        assert "run" not in used
         assert json.loads(run.data.params["train.epochs"]) == 2
+
+
+def test_the_list_of_runs_is_what_the_store_has(copied: Path) -> None:
+    path = lineage.stored_runs_path()
+    assert path == copied / "mlflow.db.runs.json"
+    path.unlink()
+    sync.update_store()
+    client = store.open_store()
+    assert lineage.load_stored_runs(path) == store.stored_runs(client)
+    written = path.stat().st_mtime_ns
+    sync.update_store()
+    assert path.stat().st_mtime_ns == written
