@@ -45,6 +45,7 @@ def main(arguments: Sequence[str]) -> None:
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # its job runners take 0.8 GB and are not used
     with subprocess.Popen([sys.executable, "-m", *server, *place], env=os.environ | quiet) as running:
         print("Stop with Ctrl-C. The study's and DVC's experiments follow meanwhile.", flush=True)
+        os.nice(10)  # the server comes first
         try:
             sync.update_everything()
             print("All runs are there.", flush=True)

@@ -24,7 +24,7 @@ from tests.conftest import Clone, all_runs, serving
 
 pytestmark = pytest.mark.slow
 
-SYNC = "from pipeline import ui; ui.sync_everything()"
+SYNC = "from pipeline.tracking import sync; sync.update_everything()"
 BESIDE = """
 from pipeline.tracking.experiments import run_experiment
 run_experiment("beside", ["kl_weight=3"])  # as make demo does, here with params.yaml edited and no git identity
@@ -33,6 +33,13 @@ SAMPLES = """
 import mlflow, numpy
 print(mlflow.pyfunc.load_model("models:/tiny-conv@latest").predict(numpy.array(2), {"task": "sample"}).shape)
 """
+
+
+def copy_of(clone: Clone, folder: Path) -> Clone:
+    """A copy whose store is rebuilt where it lies."""
+    copy = clone.copy(folder)
+    copy.python(SYNC)
+    return copy
 
 
 def client_of(clone: Clone) -> MlflowClient:
@@ -90,7 +97,7 @@ def run_queue(clone: Clone, experiments: dict[str, list[str]]) -> None:
 
 
 def test_1_experiments_land_in_the_store_of_the_main_checkout(reproduced: Clone, tmp_path: Path) -> None:
-    clone = reproduced.copy(tmp_path / "checkout")
+    clone = copy_of(reproduced, tmp_path / "checkout")
     train = ["dvc", "exp", "run", "evaluate@fc"]
     clone.run(*train, "--temp", "--name", "temp", "--set-param", "kl_weight=3")
     run_queue(clone, {f"queued-{number}": [*train, "--set-param", f"kl_weight={number}"] for number in (4, 5, 6, 7)})
@@ -115,7 +122,7 @@ def test_1_experiments_land_in_the_store_of_the_main_checkout(reproduced: Clone,
 
 
 def test_2_results_from_the_run_cache_lead_to_the_run_that_made_them(reproduced: Clone, tmp_path: Path) -> None:
-    clone = reproduced.copy(tmp_path / "checkout")
+    clone = copy_of(reproduced, tmp_path / "checkout")
     figure = storage.FIGURES / "interpolation.png"
     before = traced_runs(clone, figure)
     clone.edit_params({"kl_weight": 4.0})
@@ -128,7 +135,7 @@ def test_2_results_from_the_run_cache_lead_to_the_run_that_made_them(reproduced:
     clone.run("python", "-m", "pipeline", "trace", "--all")
 
     # The same bits trained anew in a copy, their evaluation from the cache: the new run has it as well.
-    clone.append("pipeline/vae/fitting.py", "\n# a comment\n")
+    clone.append("pipeline/vae/training.py", "\n# a comment\n")
     clone.commit("a comment")
     clone.run("dvc", "exp", "run", "--temp", "--name", "again", "--set-param", "kl_weight=4", "evaluate@fc")
     clone.python(SYNC)
@@ -170,8 +177,7 @@ def test_3_a_clone_shows_the_runs(reproduced: Clone, tmp_path: Path) -> None:
 
 
 def test_4_a_moved_checkout_opens_its_artifacts_and_loads_its_models(reproduced: Clone, tmp_path: Path) -> None:
-    first = reproduced.copy(tmp_path / "first")
-    first.python(SYNC)  # the copy is at home here
+    first = copy_of(reproduced, tmp_path / "first")
     first.folder.rename(tmp_path / "second")
     clone = Clone(tmp_path / "second", first.environment)
     clone.python(SYNC)
@@ -181,6 +187,7 @@ def test_4_a_moved_checkout_opens_its_artifacts_and_loads_its_models(reproduced:
     for run in runs:
         assert run.info.artifact_uri.startswith(clone.folder.as_uri())  # and not where the first one was copied from
         assert complete(client, run)
+        assert len(client.list_artifacts(run.info.run_id, "images")) == 2 * 2 * 2  # kinds, epochs, formats
     assert clone.python(SAMPLES).strip() == "(2, 3, 32, 32)"
 
 
@@ -240,7 +247,7 @@ def test_6_eight_trainings_at_once_on_no_store_yet(clone: Clone, tmp_path: Path)
 
 
 def test_7_the_same_bits_again_are_two_whole_runs(reproduced: Clone, tmp_path: Path) -> None:
-    clone = reproduced.copy(tmp_path / "checkout")
+    clone = copy_of(reproduced, tmp_path / "checkout")
     assert clone.repro("--force", "--single-item", "train@fc") == {"train@fc"}
     client = client_of(clone)
     runs = [run for run in all_runs(client) if run.data.params["model"] == "fc"]
@@ -268,7 +275,7 @@ def test_8_what_was_deleted_stays_deleted_and_what_was_lost_comes_back(reproduce
 
 
 def test_9_an_experiment_in_a_copy_beside_dvc_repro(reproduced: Clone, tmp_path: Path) -> None:
-    clone = reproduced.copy(tmp_path / "checkout")
+    clone = copy_of(reproduced, tmp_path / "checkout")
     clone.edit_params({"kl_weight": 2.0})
     with subprocess.Popen(
         ["dvc", "repro"], cwd=clone.folder, env=clone.environment, stdout=subprocess.PIPE, text=True

@@ -18,7 +18,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from pipeline import download, storage, train
-from pipeline.tracking import sync
+from pipeline.tracking import runs, sync
 from pipeline.tracking.records import Record, record_path
 from pipeline.vae.training import Training
 from tests.conftest import ROOT, TINY, Clone, all_runs, merged, serving, write_params
@@ -150,6 +150,12 @@ def test_a_server_that_is_not_there_at_the_start_is_one_line_and_nothing_is_trai
     (line,) = ended.stderr.splitlines()
     assert line.startswith("error: MLFLOW_TRACKING_URI: http://127.0.0.1:9 does not answer (")
     assert not storage.weights_path("fc").exists()
+
+
+def test_a_mistake_of_ours_is_no_outage(workspace: Path) -> None:
+    record = Record("train@fc", {"kl_weight": 1.0, "likelihood": "gaussian"}, "shapes")
+    with pytest.raises(KeyError, match="epoch"), runs.live_run(record, workspace / "lock") as run:
+        run.log_epoch({"train/elbo": -1.0}, {})
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -42,6 +43,7 @@ def test_it_serves_the_store_at_the_comparison_of_the_newest_runs(
             events.append("ends")
 
     monkeypatch.setattr(ui, "subprocess", SimpleNamespace(Popen=Server))
+    monkeypatch.setattr(os, "nice", lambda _: 0)
     monkeypatch.setattr(sync, "update_everything", lambda: events.append("the rest"))
     download.main()
     for model in (*MODELS, "conv"):
