@@ -24,6 +24,7 @@ SETTINGS = {
 
 
 def main(arguments: Sequence[str]) -> None:
+    """Bring the checkout's own runs over, print the page's address, and become its server."""
     parser = argparse.ArgumentParser(prog="python -m pipeline explore", description=__doc__)
     parser.add_argument("--port", type=int, default=8501)
     port = parser.parse_args(arguments).port

@@ -40,6 +40,7 @@ def walk_of(run: StoredRun, md5: str, kind: str) -> Tensor:
 
 
 def main() -> None:
+    """Draw the page; a mistake is a message on it."""
     st.set_page_config("VAE explorer", layout="wide")
     st.title("Explore latent space")
     try:
@@ -77,12 +78,14 @@ def choose() -> tuple[dict[Model, StoredRun], str]:
 
 @st.fragment
 def sample(chosen: dict[Model, StoredRun]) -> None:
+    """Prior draws."""
     seed = st.slider("seed", 0, 99, 0)
     side_by_side(chosen, lambda trained, _: decode(trained.vae, prior_latents(trained.vae, 16, seed)))
 
 
 @st.fragment
 def reconstruct(chosen: dict[Model, StoredRun], test: Tensor) -> None:
+    """A test image, or one of the user's, encoded and decoded."""
     number = st.number_input("test image", 0, len(test) - 1, 0)
     upload = st.file_uploader("or an image of your own, made 32 x 32; it stays on this machine")
     image = test[number : number + 1]
@@ -98,6 +101,7 @@ def reconstruct(chosen: dict[Model, StoredRun], test: Tensor) -> None:
 
 @st.fragment
 def go_between(chosen: dict[Model, StoredRun], test: Tensor) -> None:
+    """A place on the path between two test images."""
     left, right = st.columns(2)
     ends = [
         left.number_input("from test image", 0, len(test) - 1, 0),
@@ -116,6 +120,7 @@ def go_between(chosen: dict[Model, StoredRun], test: Tensor) -> None:
 
 @st.fragment
 def walk(chosen: dict[Model, StoredRun], md5: str) -> None:
+    """A place on a walk along one direction; the images with that md5 tell it."""
     kind = st.radio("direction", WALKS, horizontal=True)
     share = st.slider("A", 0.0, 1.0, 0.0, 0.01)
     side_by_side(chosen, lambda trained, model: decode(trained.vae, walk_of(chosen[model], md5, kind)[at(share)]))

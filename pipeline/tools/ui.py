@@ -20,6 +20,7 @@ OWN = (storage.RUNS, Path("demo", storage.RUNS.name))  # the records of the runs
 
 
 def main(arguments: Sequence[str]) -> None:
+    """Bring the checkout's own runs over, print the comparison's address, and serve it while the others follow."""
     parser = argparse.ArgumentParser(prog="python -m pipeline ui", description=__doc__)
     parser.add_argument("--port", type=int, default=5050)
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in, whoever they are")

@@ -39,6 +39,7 @@ class ServedVAE(PythonModel):
     """predict(array, params={"task": ..., "seed": ...}) for the tasks of TASKS; seed is that of the prior draws."""
 
     def load_context(self, context: PythonModelContext) -> None:
+        """Load the weights; MLflow calls it once."""
         self.trained = load_weights(Path(context.artifacts["weights"]), torch.device("cpu"))
 
     def predict(
