@@ -16,9 +16,8 @@ from mlflow.entities import LifecycleStage, Metric, Param, Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from pipeline.errors import InputError
 from pipeline.params import COLORS
-from pipeline.tracking import lineage, store
+from pipeline.tracking import store
 from pipeline.tracking.checkpoints import is_held
 from pipeline.tracking.lineage import ORIGINAL_TAG, WEIGHTS_TAG
 from pipeline.tracking.records import Record
@@ -173,15 +172,7 @@ class LiveRun:
 
     def _open(self) -> None:
         record = self._record
-        try:
-            client = open_store()
-        except OSError as error:
-            if lineage.database() is not None:
-                raise
-            raise InputError(
-                f"MLFLOW_TRACKING_URI: {lineage.store_uri()} does not answer ({error}); start the server, or unset the "
-                f"variable to use {lineage.DATABASE}"
-            ) from None
+        client = open_store()
         with contextlib.suppress(MlflowException):  # of runs that are another user's
             end_abandoned(client, self._lock, record.run_id)
         if run := self._earlier_run(client):
@@ -194,7 +185,12 @@ class LiveRun:
             run = create_run(client, record, lock=self._lock)
         record.run_id, self._client = run.info.run_id, client
         log_parameters(client, record.run_id, record)  # now, since a training that fails leaves no record to `sync`
-        log_history(client, record.run_id, [row for row in record.history if row["epoch"] > self._logged], now())
+        log_history(
+            client,
+            record.run_id,
+            [row for row in record.history if row["epoch"] > self._logged],
+            now(),
+        )
 
     def _earlier_run(self, client: MlflowClient) -> Run | None:
         """The run of a training that is resumed, unless it was deleted or is in another store or experiment."""
@@ -216,11 +212,10 @@ class LiveRun:
                 self._client.log_image(self._record.run_id, image, key=key, step=int(metrics["epoch"]))
 
     def _end(self, status: str, reason: str) -> None:
-        if self._record.run_id:
-            client = self._client or open_store()  # it may be back
+        if self._client and self._record.run_id:
             if reason:
-                client.set_tag(self._record.run_id, REASON_TAG, reason[:500])
-            client.set_terminated(self._record.run_id, status)
+                self._client.set_tag(self._record.run_id, REASON_TAG, reason)
+            self._client.set_terminated(self._record.run_id, status)
 
     def _best_effort(self, write: Callable[..., None], *arguments: object) -> None:
         try:

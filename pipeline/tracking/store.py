@@ -21,8 +21,10 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline import storage
+from pipeline.errors import InputError
 from pipeline.tracking.lineage import (
     ARTIFACTS,
+    DATABASE,
     STUDY_SUFFIX,
     WEIGHTS_TAG,
     StoredRun,
@@ -39,7 +41,7 @@ MOST = 50_000  # runs that MLflow gives at once
 
 
 def open_store() -> MlflowClient:
-    """A client of the store, which is created when it does not exist yet; OSError for a server that does not answer."""
+    """A client of the store, which is created when it does not exist; InputError for a server that does not answer."""
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     path = database()
@@ -88,7 +90,7 @@ def exclusively() -> Iterator[None]:
 
 
 def stored_runs(client: MlflowClient | None = None) -> list[StoredRun]:
-    """All complete runs of the store, oldest first; OSError where a server does not answer."""
+    """All complete runs of the store, oldest first."""
     client = client or open_store()
     runs = client.search_runs(experiments(client), COMPLETE, order_by=["start_time ASC"], max_results=MOST)
     return [
@@ -124,7 +126,8 @@ def experiments(client: MlflowClient, study: bool = True) -> list[str]:
 
 
 def _knock(uri: str) -> None:
-    """OSError at once where MLflow's own client would try for minutes."""
+    """InputError at once where MLflow's own client would try for minutes."""
+    reason: object = None
     try:
         address = urlsplit(uri)
         host = address.netloc.rpartition("@")[2]  # urllib takes no credentials there
@@ -133,9 +136,14 @@ def _knock(uri: str) -> None:
             pass
     except urllib.error.HTTPError as error:
         if error.code >= 500:  # anything else comes from a server that works, if only for those whom it knows
-            raise OSError(f"{uri}: {error}") from None
-    except (ValueError, http.client.HTTPException) as error:
-        raise OSError(f"MLFLOW_TRACKING_URI: {error}") from None
+            reason = error
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = error
+    if reason:
+        raise InputError(
+            f"MLFLOW_TRACKING_URI: {uri} does not answer ({reason}); start the server, or unset the variable to use "
+            f"{DATABASE}"
+        )
 
 
 def _create(path: Path) -> None:

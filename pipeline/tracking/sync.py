@@ -16,16 +16,9 @@ from mlflow.tracking import MlflowClient
 from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.params import MODELS, changed
-from pipeline.tracking import runs
+from pipeline.tracking import lineage, runs
 from pipeline.tracking.experiments import experiment_revisions, export_results, export_study
-from pipeline.tracking.lineage import (
-    ORIGINAL_TAG,
-    UNTRACKED,
-    WEIGHTS_TAG,
-    database,
-    save_stored_runs,
-    stored_runs_path,
-)
+from pipeline.tracking.lineage import ORIGINAL_TAG, UNTRACKED, WEIGHTS_TAG
 from pipeline.tracking.records import Record, beside, load_records, lock_beside, locked_beside, record_folders
 from pipeline.tracking.runs import milliseconds, now, one_line, warn_once
 from pipeline.tracking.store import ERRORS, artifact_folder, exclusively, experiment_id, open_store, stored_runs
@@ -43,14 +36,14 @@ def update_store(*folders: Path) -> None:
     """
     try:
         client = open_store()
-        index = stored_runs_path()
+        index = lineage.stored_runs_path()
         anything = [_Folder(client, folder).update() for folder in folders or (storage.RUNS,)]
         if index and (any(anything) or not index.exists()):
             with exclusively():
-                save_stored_runs(index, stored_runs(client))
+                lineage.save_stored_runs(index, stored_runs(client))
         with contextlib.suppress(MlflowException):  # of runs that are another user's
             runs.end_abandoned(client)
-    except ERRORS as error:
+    except (InputError, *ERRORS) as error:
         _warn_later(error)
 
 
@@ -148,7 +141,7 @@ class _Folder:
 
     def restore_previews(self, run_id: str, trained: Record) -> None:
         """The images of the epochs, where the artifacts of a lost run are still beside the database."""
-        path = database()
+        path = lineage.database()
         if path and trained.run_id:
             kept = artifact_folder(path, trained.mlflow_experiment) / trained.run_id / "artifacts" / PREVIEWS
             if kept.is_dir():
