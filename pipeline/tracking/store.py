@@ -127,7 +127,7 @@ def experiments(client: MlflowClient, study: bool = True) -> list[str]:
 
 def _knock(uri: str) -> None:
     """InputError at once where MLflow's own client would try for minutes."""
-    reason: object = None
+    reason = ""
     try:
         address = urlsplit(uri)
         host = address.netloc.rpartition("@")[2]  # urllib takes no credentials there
@@ -136,9 +136,9 @@ def _knock(uri: str) -> None:
             pass
     except urllib.error.HTTPError as error:
         if error.code >= 500:  # anything else comes from a server that works, if only for those whom it knows
-            reason = error
+            reason = str(error)
     except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = error
+        reason = str(error)
     if reason:
         raise InputError(
             f"MLFLOW_TRACKING_URI: {uri} does not answer ({reason}); start the server, or unset the variable to use "
