@@ -10,7 +10,6 @@ from pipeline import storage
 from pipeline.params import MODELS, NAMES
 from pipeline.tracking.records import Record
 
-
 RESULTS: Mapping[str, tuple[str, str]] = {
     "elbo": ("elbo, nats per image (higher is better)", ".1f"),
     "rate": ("rate, nats per image", ".1f"),
