@@ -46,9 +46,8 @@ class GaussianMixture(nn.Module):
     def __init__(self, components: int, latent_dim: int) -> None:
         super().__init__()
         self.register_buffer("log_weights", torch.full((components,), -math.log(components)))
-        self.register_buffer(
-            "means", 0.1 * torch.randn(components, latent_dim)
-        )  # identical components would never separate under EM
+        # Identical components would never separate under EM.
+        self.register_buffer("means", 0.1 * torch.randn(components, latent_dim))
         self.register_buffer("factors", torch.eye(latent_dim).repeat(components, 1, 1))
         self.log_weights: Tensor  # [components]
         self.means: Tensor  # [components, latent_dim]
