@@ -21,6 +21,7 @@ from pipeline.vae.images import generator
 
 
 def main() -> None:
+    """Prepare data/images.safetensors."""
     params = load_params()
     record = Record("download", used_parameters(params, "download"), params.data.name)
     train, test, classes = read_source(params.data, params.seed)

@@ -44,6 +44,7 @@ class Classifier(nn.Module):
         return features
 
     def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, classes] of images [B, 3, 32, 32] in 0..1."""
         logits: Tensor = self.head(self.features(images))
         return logits
 
@@ -57,6 +58,7 @@ class Residual(nn.Module):
         self.second = nn.Sequential(*_convolution(channels, channels, stride=1)[:-1])
 
     def forward(self, maps: Tensor) -> Tensor:
+        """Maps [B, channels, H, W] of the same shape."""
         return F.relu(maps + self.second(self.first(maps)))
 
 

@@ -84,7 +84,7 @@ class Cells:
 
 @dataclass(frozen=True)
 class Part:
-    """One measurement that a claim stands on or, if it does not decide, that is shown beside it."""
+    """One measurement that a claim stands on or, if it does not decide, that is shown with it."""
 
     measure: str  # what the number is
     estimate: Estimate
@@ -149,8 +149,8 @@ def architectures(fights: Mapping[str, Sequence[float]], reconstructions: Sequen
     """Ratios conv over FC by fight, a value for each seed: of prior samples' Fréchet distance, of reconstructions'."""
     limit = limits["much_more_effective"]
     parts = [below(f"Fréchet distance of prior samples, conv over FC, {name}", fights[name], limit) for name in fights]
-    beside = "the same of reconstructions, at equal latent size, epochs and likelihood"
-    parts.append(below(beside, reconstructions, limit, decides=False))
+    same = "the same of reconstructions, at equal latent size, epochs and likelihood"
+    parts.append(below(same, reconstructions, limit, decides=False))
     return Claim(1, "Convolutional layers are much more effective than fully connected ones.", parts)
 
 

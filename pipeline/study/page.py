@@ -152,7 +152,7 @@ class Point:
 
     x: float
     y: float
-    label: str  # what it tells
+    label: str  # what a reader of the chart is told of it
 
 
 @dataclass(frozen=True)

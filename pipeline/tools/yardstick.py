@@ -78,13 +78,12 @@ def calibrate(classifier: Classifier, steps: Iterable[Rung], reference: Tensor) 
         measured = measure_distances(features_of(classifier, rung.images), reference, PAIRWISE)
         found.setdefault(rung.kind, {})[f"{rung.strength:g}"] = measured
     draws = list(found["floor"].values())
-    floor: dict[str, float] = {}
-    for name in draws[0]:
-        if len(draws) > 1:
+    floor: dict[str, float] = draws[0]
+    if len(draws) > 1:
+        floor = {}
+        for name in draws[0]:
             estimate = over_draws([draw[name] for draw in draws])
             floor |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
-        else:
-            floor[name] = draws[0][name]
     return found | {"floor": floor}
 
 

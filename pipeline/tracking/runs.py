@@ -94,7 +94,7 @@ def end_abandoned(client: MlflowClient, own_lock: Path | None = None, own_run: s
     One that holds `own_lock` says so, since of all runs under it only `own_run` is still under way.
     """
     host = lock_tag("")
-    running = client.search_runs(store.experiments(client), "attributes.status = 'RUNNING'", max_results=store.MOST)
+    running = client.search_runs(store.experiment_ids(client), "attributes.status = 'RUNNING'", max_results=store.MOST)
     for run in running:
         tag = run.data.tags.get(LOCK_TAG, "")
         lock = Path(tag.removeprefix(host))

@@ -92,7 +92,7 @@ def exclusively() -> Iterator[None]:
 def stored_runs(client: MlflowClient | None = None) -> list[StoredRun]:
     """All complete runs of the store, oldest first."""
     client = client or open_store()
-    runs = client.search_runs(experiments(client), COMPLETE, order_by=["start_time ASC"], max_results=MOST)
+    runs = client.search_runs(experiment_ids(client), COMPLETE, order_by=["start_time ASC"], max_results=MOST)
     return [
         StoredRun(
             run.info.run_id, run.info.run_name, f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}",
@@ -112,14 +112,14 @@ def model_file(run: StoredRun, path: str) -> Path:
 def newest_runs(client: MlflowClient) -> list[Run]:
     """The newest complete run of each model, in the experiment of the newest run of all; the study's do not count."""
     newest_first = ["start_time DESC"]
-    first = client.search_runs(experiments(client, study=False), COMPLETE, order_by=newest_first, max_results=1)
+    first = client.search_runs(experiment_ids(client, study=False), COMPLETE, order_by=newest_first, max_results=1)
     newest: dict[str, Run] = {}
     for run in client.search_runs([run.info.experiment_id for run in first], COMPLETE, order_by=newest_first):
         newest.setdefault(run.data.params["model"], run)
     return list(newest.values())
 
 
-def experiments(client: MlflowClient, study: bool = True) -> list[str]:
+def experiment_ids(client: MlflowClient, study: bool = True) -> list[str]:
     """The ids of all experiments, of those of the study only when asked for."""
     found = client.search_experiments()
     return [each.experiment_id for each in found if study or not each.name.endswith(STUDY_SUFFIX)]

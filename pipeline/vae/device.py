@@ -51,7 +51,7 @@ def place(images: Tensor, device: torch.device) -> Tensor:
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc keep what is freed: given back, each step's gradients are pages that the system clears anew."""
+    """Stop glibc returning freed pages: otherwise each step's gradients page-fault."""
     trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):

@@ -30,7 +30,7 @@ class DiagonalGaussian:
         return 0.5 * (squares * (-2 * other.log_std).exp() - 1) + other.log_std - self.log_std
 
     def log_prob_of(self, noise: Tensor) -> Tensor:
-        """Log density of the draw that `noise` [B, latent_dim] makes, nats, [B], however small the deviations are."""
+        """Log density of the draw that `noise` [B, latent_dim] makes, nats, [B], however small log_std is."""
         return -(0.5 * (noise**2 + LOG_2_PI) + self.log_std).sum(1)
 
 
@@ -57,8 +57,8 @@ class Bernoulli:
 class DiscretizedGaussian:
     """A Gaussian whose mass is shared out among the 256 grey levels; the outer levels take the tails.
 
-    `center` [B, 3, 32, 32] in pixel values, `log_std` [] of one deviation that all pixels share ("sigma-VAE", Rybkin et
-    al. 2021; Dai & Wipf 2019). A true probability of 8-bit images, so bounds on it convert to bits per dimension.
+    `center` [B, 3, 32, 32] in pixel values, `log_std` [], which all pixels share ("sigma-VAE", Rybkin et al. 2021; Dai
+    & Wipf 2019). A true probability of 8-bit images, so bounds on it convert to bits per dimension.
     """
 
     center: Tensor
@@ -82,7 +82,7 @@ class DiscretizedGaussian:
         near_tail = torch.erfc(near).masked_fill((black & positive) | (white & ~positive), 2.0)
         far_tail = torch.erfc(far).masked_fill((black & ~positive) | (white & positive), 0.0)
         mass = 0.5 * (near_tail - far_tail)
-        # Beyond about 12 deviations float32 masses vanish; there, density at the level's middle times its width.
+        # Beyond about 12 std float32 masses vanish; there, density at the level's middle times its width.
         tiny = 1e-30
         density = -((distance * to_sqrt2) ** 2) - self.log_std + math.log(2 * HALF_LEVEL / math.sqrt(2 * math.pi))
         return torch.where(mass > tiny, mass.clamp_min(tiny).log(), density).flatten(1).sum(1)

@@ -58,6 +58,7 @@ class VAE(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """Where its weights are."""
         return next(self.parameters()).device
 
     def encode(self, images: Tensor) -> DiagonalGaussian:
@@ -77,7 +78,7 @@ class VAE(nn.Module):
 
 
 def build_vae(architecture: Architecture, seed: int) -> VAE:
-    """A VAE whose initial weights depend on `seed` alone and which leaves the global random state as it was."""
+    """A VAE whose initial weights depend on `seed` alone; the CPU's global random state stays as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return VAE(architecture).to(memory_format=torch.channels_last)  # 1.5 times faster convolutions on a CPU
@@ -96,7 +97,7 @@ def multiply_adds(vae: VAE) -> int:
 
 
 def fully_connected(hidden: tuple[int, ...], latent_dim: int) -> tuple[nn.Module, nn.Module]:
-    """Encoder 3072 -> hidden -> 2 latent_dim (mean and log_std), decoder latent_dim -> hidden reversed -> 3072."""
+    """Encoder 3072 -> hidden -> 2 latent_dim (mean, logit of std), decoder latent_dim -> hidden reversed -> 3072."""
     encoder: list[nn.Module] = [nn.Flatten()]
     for width_in, width_out in pairwise((DIMENSIONS, *hidden)):
         encoder += [nn.Linear(width_in, width_out), nn.GELU()]

@@ -64,7 +64,8 @@ def bound_terms(vae: VAE, images: Tensor, noise: Tensor) -> Terms:
 def importance_weighted_elbo(vae: VAE, images: Tensor, noise: Tensor) -> Tensor:
     """The K-sample bound log mean_k p(x, z_k) / q(z_k|x), nats per image, [B]; Burda et al. 2016, eq. 8.
 
-    noise [K, B, latent_dim] from N(0, I). K = 1 is an unbiased draw of the elbo; the bound tightens as K grows.
+    noise [K, B, latent_dim] from N(0, I). K = 1 is a draw whose mean is the elbo under N(0, I) and no
+    less under a mixture, whose rate is a bound; the K-sample bound tightens as K grows.
     """
     posterior = vae.encode(images)
     log_weights = []

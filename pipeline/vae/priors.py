@@ -32,7 +32,7 @@ class StandardNormal(nn.Module):
         return noise
 
     def marginals(self) -> DiagonalGaussian:
-        """Mean and deviation of each dimension; both [latent_dim]."""
+        """Mean and log standard deviation of each dimension; both [latent_dim]."""
         return DiagonalGaussian(self.zeros, self.zeros)
 
 
@@ -46,7 +46,8 @@ class GaussianMixture(nn.Module):
     def __init__(self, components: int, latent_dim: int) -> None:
         super().__init__()
         self.register_buffer("log_weights", torch.full((components,), -math.log(components)))
-        self.register_buffer("means", 0.1 * torch.randn(components, latent_dim))  # alike, they would stay alike
+        # Identical components would never separate under EM.
+        self.register_buffer("means", 0.1 * torch.randn(components, latent_dim))
         self.register_buffer("factors", torch.eye(latent_dim).repeat(components, 1, 1))
         self.log_weights: Tensor  # [components]
         self.means: Tensor  # [components, latent_dim]
@@ -104,7 +105,7 @@ class GaussianMixture(nn.Module):
         return latents
 
     def marginals(self) -> DiagonalGaussian:
-        """Mean and deviation of each dimension over the whole mixture; both [latent_dim]."""
+        """Mean and log standard deviation of each dimension over the whole mixture; both [latent_dim]."""
         weights = self.log_weights.exp().unsqueeze(1)
         variances = torch.linalg.inv(self.factors).square().sum(2)  # [components, latent_dim]
         mean = (weights * self.means).sum(0)

@@ -61,6 +61,7 @@ class Training:
 
     @property
     def images_seen(self) -> int:
+        """How many images it was trained on so far, each epoch's anew."""
         return self.finished_epochs * len(self.train) + self.sums.images
 
     @property
@@ -70,6 +71,7 @@ class Training:
 
     @property
     def position(self) -> str:
+        """Where it stands, in words."""
         return f"after step {self.taken} of {self.steps_per_epoch} in epoch {self.finished_epochs + 1}"
 
     def epochs(self, after_step: Callable[[int], object] = lambda images: None) -> Iterator[EpochMetrics]:
@@ -147,7 +149,7 @@ class Training:
 
 
 def warm_up(progress: float, epochs: float) -> float:
-    """Factor that grows linearly from just above 0 to 1 within the first `epochs`; `progress` in epochs."""
+    """Factor that grows linearly from 0 to 1 within the first `epochs`; `progress` in epochs."""
     return min(1.0, progress / epochs) if epochs > 0 else 1.0
 
 
@@ -182,6 +184,7 @@ class TermSums:
         self.batches = self.images = 0
 
     def add(self, terms: Terms) -> None:
+        """Count a batch."""
         self.rows[0, self.batches] = terms.rate.detach().sum()
         self.rows[1, self.batches] = terms.distortion.detach().sum()
         self.batches += 1
@@ -193,6 +196,7 @@ class TermSums:
         self.batches, self.images = batches, images
 
     def means(self, split: str) -> dict[str, float]:
+        """Means over all images so far, as `<split>/elbo` and so on."""
         rate, distortion = (row[: self.batches].double().sum().item() / self.images for row in self.rows.cpu())
         return {f"{split}/elbo": -(rate + distortion), f"{split}/rate": rate, f"{split}/distortion": distortion}
 

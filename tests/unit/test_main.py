@@ -43,7 +43,7 @@ def test_help_tells_what_there_is_and_imports_nothing_heavy(tmp_path: Path, argu
 @pytest.mark.parametrize("arguments", [["train", "fc"], ["download"], ["study", "wide", "train"]], ids=str)
 def test_a_wrong_parameter_is_one_line_and_imports_nothing_heavy(workspace: Path, arguments: Sequence[str]) -> None:
     (workspace / "study").mkdir()
-    (workspace / "study/params.yaml").write_text(yaml.safe_dump({"cells": {"wide": {"model": "fc"}}}))
+    (workspace / "study/params.yaml").write_text(yaml.safe_dump({"trainings": {"wide": {"model": "fc"}}}))
     write_params(workspace, merged(TINY, {"train": {"epochs": 0}}))
     finished = run(workspace, *arguments)
     assert finished.returncode == 1
@@ -55,7 +55,7 @@ def test_a_wrong_parameter_is_one_line_and_imports_nothing_heavy(workspace: Path
 def test_a_wrong_parameter_of_a_cell_too(workspace: Path) -> None:
     (workspace / "study").mkdir()
     cells = {"odd": {"model": "fc", "set": {"train.epochs": 0}}}
-    (workspace / "study/params.yaml").write_text(yaml.safe_dump({"cells": cells}))
+    (workspace / "study/params.yaml").write_text(yaml.safe_dump({"trainings": cells}))
     finished = run(workspace, "study", "odd", "train")
     assert (finished.returncode, finished.stdout) == (1, "imported\n")
     assert "train.epochs: found 0" in finished.stderr

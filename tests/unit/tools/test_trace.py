@@ -229,6 +229,7 @@ def test_a_training_that_mlflow_never_saw_leads_to_the_run_rebuilt_for_it(
 
 
 def test_the_stores_runs_come_from_their_index_without_mlflow(copied: Path) -> None:
+    sync.update_store()  # the store that was copied is rebuilt
     index = lineage.stored_runs_path()
     assert index is not None
     known = [replace(run, name="from the index") for run in store.stored_runs()]
@@ -260,7 +261,7 @@ def test_without_a_network_a_trace_ends_well(
     assert "note: the MLflow store does not answer" in capsys.readouterr().err
 
 
-def test_a_image_whose_records_are_gone_is_known_to_the_store(copied: Path) -> None:
+def test_an_image_whose_records_are_gone_is_known_to_the_store(copied: Path) -> None:
     shutil.rmtree(storage.RUNS)
     result = trace.trace_file(SAMPLES)
     assert [training.model for training in result.trainings] == ["conv"]
