@@ -27,9 +27,9 @@ from torch import Tensor, nn
 from pipeline import storage
 from pipeline.command import run_command
 from pipeline.evaluate import measure
+from pipeline.metrics import over_draws
 from pipeline.metrics.bound import evaluate_images
 from pipeline.metrics.features import restore_classifier
-from pipeline.metrics.intervals import over_draws
 from pipeline.params import Model, Params, load_params
 from pipeline.storage.weights import YARDSTICK, load_yardstick
 from pipeline.tools import tables

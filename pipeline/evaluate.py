@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor
 
 from pipeline import storage
+from pipeline.metrics import Estimate, over_draws, over_images
 from pipeline.metrics.bound import Evaluation, evaluate_images, headline, image_sets, latent_metrics, tight_bound
 from pipeline.metrics.distances import frechet_distance, measure_distances
 from pipeline.metrics.features import Classifier, features_of, restore_classifier
-from pipeline.metrics.intervals import Estimate, over_draws, over_images
 from pipeline.metrics.latents import linear_probe
 from pipeline.params import Evaluate, Model, load_params, used_parameters
 from pipeline.storage.weights import (

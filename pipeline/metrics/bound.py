@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-from pipeline.metrics.intervals import Estimate
+from pipeline.metrics import Estimate
 from pipeline.metrics.latents import mixture_latents, rate_parts
 from pipeline.params import Evaluate
 from pipeline.vae.distributions import DiagonalGaussian

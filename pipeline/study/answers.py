@@ -13,7 +13,7 @@ from torch import Tensor
 from pipeline import storage
 from pipeline.figures import plots
 from pipeline.figures.grids import rows_of_images
-from pipeline.metrics.intervals import over_draws
+from pipeline.metrics import over_draws
 from pipeline.metrics.latents import encoded, mixture_latents
 from pipeline.params import STUDY_PARAMS, Survey, load_params, load_yaml, used_parameters
 from pipeline.storage.weights import Trained, load_images, load_weights

@@ -16,7 +16,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from pipeline import storage
 from pipeline.params import MODELS, NAMES
-from pipeline.study.markdown import distances_table, results_table
+from pipeline.study.report import distances_table, results_table
 from pipeline.tracking.records import Record, load_records, record_folders
 
 PAGE, WORDS = storage.REPORTS / "index.html", storage.REPORTS / "README.md"

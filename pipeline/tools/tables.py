@@ -10,10 +10,10 @@ from pathlib import Path
 
 from pipeline import storage
 from pipeline.errors import InputError
-from pipeline.metrics.intervals import over_draws
+from pipeline.metrics import over_draws
 from pipeline.params import MODELS, Model
 from pipeline.study.assignment import EPOCHS
-from pipeline.study.markdown import RESULTS, SETS, distances_table, median, number, results_table, table, with_spread
+from pipeline.study.report import RESULTS, SETS, distances_table, median, number, results_table, table, with_spread
 from pipeline.tracking.records import CELLS, Record
 
 README = Path("README.md")

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.figures import plots
+from pipeline.metrics import over_draws
 from pipeline.metrics.distances import measure_distances
 from pipeline.metrics.features import (
     Classifier,
@@ -23,7 +24,6 @@ from pipeline.metrics.features import (
     logits_of,
     restore_classifier,
 )
-from pipeline.metrics.intervals import over_draws
 from pipeline.params import load_params, used_parameters
 from pipeline.storage.weights import YARDSTICK, load_images, load_yardstick, save_yardstick
 from pipeline.tracking import lineage

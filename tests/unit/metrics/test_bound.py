@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from pipeline.metrics import Estimate
 from pipeline.metrics.bound import evaluate_images, headline, image_sets, latent_metrics, tight_bound
-from pipeline.metrics.intervals import Estimate
 from pipeline.params import load_params
 from pipeline.vae.images import to_float
 from pipeline.vae.networks import VAE

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from pipeline.metrics.intervals import over_draws, over_images
+from pipeline.metrics import over_draws, over_images
 
 
 def test_the_bootstrap_of_a_mean_is_near_the_normal_interval() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.metrics.intervals import Estimate
+from pipeline.metrics import Estimate
 from pipeline.params import load_yaml
 from pipeline.study.claims import Claim, Part, architectures, as_json, brightness, centre, recipe, smoothness
 from tests.conftest import ROOT

@@ -13,7 +13,7 @@ import torch
 from pipeline.params import Train
 from pipeline.vae.images import generator
 from pipeline.vae.networks import VAE, build_vae
-from pipeline.vae.training import EpochMetrics, NonFiniteError, Training, learning_rate, validate, warm_up
+from pipeline.vae.training import EpochMetrics, NonFiniteError, Training, learning_rate, symptoms, validate, warm_up
 
 SETTINGS = Train(
     epochs=2,
@@ -158,3 +158,31 @@ def test_validation_does_not_depend_on_the_batch_size(
     halves = [validate(vae, part, 50, generator(0, "noise")) for part in (shapes[:45], shapes[45:])]
     mean_of_means = (halves[0]["validation/elbo"] + halves[1]["validation/elbo"]) / 2
     assert mean_of_means != pytest.approx(whole["validation/elbo"], rel=1e-6)  # the wrong version
+
+
+def test_a_network_as_it_begins_is_well(tiny_vae: Callable[..., VAE], shapes: torch.Tensor, likelihood: str) -> None:
+    vae = tiny_vae("fc", likelihood)
+    with torch.no_grad():
+        vae.get_parameter("encoder.3.weight").mul_(5)
+    assert symptoms(vae, shapes) == {}
+
+
+def test_a_collapsed_posterior_is_told_with_its_active_units(
+    tiny_vae: Callable[..., VAE], shapes: torch.Tensor
+) -> None:
+    vae = tiny_vae()
+    with torch.no_grad():
+        vae.get_parameter("encoder.3.weight").zero_()
+    assert list(symptoms(vae, shapes)) == ["posterior collapse"]
+    assert symptoms(vae, shapes)["posterior collapse"].startswith("0 of 4 latent units are active, fewer than 10%")
+
+
+@pytest.mark.parametrize(("deviation", "told"), [(2.0, "deviation is 2,"), (1e-6, "deviation is 1e-06,")], ids=str)
+def test_a_runaway_deviation_is_told_with_its_size(
+    tiny_vae: Callable[..., VAE], shapes: torch.Tensor, deviation: float, told: str
+) -> None:
+    vae = tiny_vae()
+    with torch.no_grad():
+        vae.get_parameter("encoder.3.weight").mul_(5)
+        vae.likelihood_log_std.fill_(deviation).log_()
+    assert told in symptoms(vae, shapes)["runaway deviation"]
