@@ -35,7 +35,7 @@ def test_what_reruns_when(clone: Clone) -> None:
 
     assert clone.repro() == set()  # nothing edited
 
-    clone.append("pipeline/tracking.py", "\n# a comment\n")
+    clone.append("pipeline/tracking/sync.py", "\n# a comment\n")
     clone.edit_params({"run": {"threads": None}})
     assert clone.repro() == set()
     clone.edit_params({"run": {"threads": 1}})
@@ -43,7 +43,7 @@ def test_what_reruns_when(clone: Clone) -> None:
     clone.edit_params({"render": {"samples": 9}})
     assert clone.repro() == {"render"}
 
-    clone.append("pipeline/vae/figures.py", "\n# a comment\n")
+    clone.append("pipeline/figures/plots.py", "\n# a comment\n")
     assert clone.repro() == {"render"}
 
     clone.edit_params({"evaluate": {"batch_size": 400}})  # still all images at once: the same bits
@@ -89,7 +89,7 @@ def test_a_cell_of_the_study_is_a_stage_like_any_other(clone: Clone) -> None:
     shutil.rmtree(cell)
     assert clone.repro(*targets) == set()  # all comes back from DVC's caches
     assert all(path.read_bytes() == content for path, content in first.items() if path.is_relative_to(cell / "reports"))
-    clone.append("pipeline/vae/geometry.py", "\n# a comment\n")
+    clone.append("pipeline/study/survey.py", "\n# a comment\n")
     assert clone.repro(*targets) == {targets[-1]}
 
 
@@ -101,7 +101,7 @@ def test_an_experiment_in_a_temporary_copy_lands_in_the_store_of_the_checkout(cl
     finished = clone.run(
         "python",
         "-c",
-        "from pipeline.store import open_store\n"
+        "from pipeline.tracking.store import open_store\n"
         "client = open_store()\n"
         "names = {run.info.run_name: client.list_artifacts(run.info.run_id) for run in client.search_runs(['1'])}\n"
         "print(sorted(names), all(names.values()))",
