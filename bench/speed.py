@@ -45,7 +45,7 @@ EIGHTHS = (1, 2, 4, 8)  # of all images
 LATENTS = (32, 128, 512)
 FAST_EPOCHS: Mapping[Model, int] = {"fc": 2, "conv": 3}  # in which ours is below the notebook's final loss
 FIRST_WORK: Mapping[str, str] = {  # of a stage: its first call of this
-    "download": "pipeline.sources.folder:decode_picture",
+    "download": "pipeline.sources.folder:decode_image",
     "train fc": "pipeline.vae.training:Training._take_step",
     "train conv": "pipeline.vae.training:Training._take_step",
     "evaluate conv": "pipeline.evaluate:evaluate_images",

@@ -344,10 +344,10 @@ def stored_runs() -> list[lineage.StoredRun]:
         return []
     if index and index.exists():
         return lineage.load_stored_runs(index)
-    try:
-        from pipeline.tracking import store  # with it comes MLflow, which takes seconds
+    from pipeline.tracking import store  # with it comes MLflow, which takes seconds
 
+    try:
         return store.stored_runs()
-    except Exception as error:
+    except (InputError, *store.ERRORS) as error:
         print(f"note: the MLflow store does not answer ({error})", file=sys.stderr)
         return []

@@ -1,4 +1,4 @@
-"""How do results reach MLflow? `sync` makes the store equal to the records, whatever it missed or lost."""
+"""How do results reach MLflow? `update_store` makes the store equal to the records, whatever it missed or lost."""
 
 from __future__ import annotations
 
