@@ -14,13 +14,14 @@ from pathlib import Path
 
 import yaml
 
+from bench.many_images import write_images
 from bench.processes import ROOT
 from pipeline.params import PARAMS_FILE, changed, load_yaml
 
 ROUNDS = 3
 IMAGE = "reports/figures/conv_samples.png"
-ONE_STEP = {  # of the smallest training: what remains is imports, files, records and MLflow
-    "data.source": "shapes", "data.name": "one-step", "data.path": None, "data.validation": 11_900,
+ONE_STEP = {  # of so few images that imports, files, records and MLflow remain
+    "data.source": "folder", "data.name": "one-step", "data.path": "data/raw/few", "data.validation": 20,
     "train.epochs": 1, "train.batch_size": 100,
 }  # fmt: skip
 IMPORTS = "import pipeline.train, pipeline.tracking.runs"
@@ -38,6 +39,7 @@ def answer_times() -> dict[str, list[float]]:
             "ui until its address": rounds(lambda: until_address(clone)),
         }
         (clone / PARAMS_FILE).write_text(yaml.safe_dump(changed(load_yaml(clone / PARAMS_FILE), ONE_STEP)))
+        write_images(clone / str(ONE_STEP["data.path"]), count=120)
         run(clone, "-m", "pipeline", "download")
         found["train, beyond its imports"] = rounds(
             lambda: run(clone, "-m", "pipeline", "train", "fc") - run(clone, "-c", IMPORTS)
