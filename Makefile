@@ -4,7 +4,7 @@ PUBLISH ?= data.source=folder data.path=data/raw/cifar10-jpeg.tar.xz data.name=c
 PORT ?= 5050
 UV := uv==0.13.9
 READY := .venv/.ready
-PARALLEL := --numprocesses auto --dist loadscope  # tests of a module share what it set up
+PARALLEL := --numprocesses auto --dist worksteal
 PEERS := .venv/bin/uv pip install --quiet --python .venv --group peers --constraints requirements.txt
 
 # Setting up must not use the python that it replaces.

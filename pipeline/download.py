@@ -13,7 +13,6 @@ from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.params import Data, load_params, used_parameters
 from pipeline.sources import Split, make_splits
-from pipeline.sources.cifar10 import read_cifar10
 from pipeline.sources.folder import read_folder
 from pipeline.sources.shapes import SHAPE_CLASSES, SHAPES_TEST, SHAPES_TRAIN, draw_shapes
 from pipeline.tracking.records import Record
@@ -55,6 +54,8 @@ def spooled(parts: Iterable[Tensor]) -> Tensor:
 def read_source(data: Data, seed: int) -> tuple[Split, Split, list[str]]:
     """Train, test and class names of the source that `data` names; shapes are drawn from the seed."""
     if data.source == "cifar10":
+        from pipeline.sources.cifar10 import read_cifar10  # with it comes torchvision, which takes seconds
+
         return read_cifar10(data.url)
     if data.source == "folder":
         return read_folder(storage.main_checkout() / Path(data.path or ""))

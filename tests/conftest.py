@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
@@ -251,18 +252,42 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
 
 
 @pytest.fixture(scope="session")
-def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
+def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A clone in which `dvc repro` has run and whose results are committed; tests take copies of it."""
-    clone = new_clone(tmp_path_factory.mktemp("reproduced"))
-    clone.repro()
-    clone.commit("results")
-    yield clone
-    shutil.rmtree(clone.folder.parent, ignore_errors=True)
+
+    def make(parent: Path) -> None:
+        clone = new_clone(parent)
+        clone.repro()
+        clone.commit("results")
+
+    return clone_in(made_once(tmp_path_factory, "reproduced", make))
+
+
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that the first of pytest's workers to need it fills, and that no test changes."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder, made = root / name, root / f"{name}.made"
+    with FileLock(f"{folder}.lock"):
+        if not made.exists():
+            folder.mkdir()
+            make(folder)
+            made.touch()
+    return folder
+
+
+def clone_in(parent: Path) -> Clone:
+    keep = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "GIT_", "MLFLOW_"))}
+    path = os.pathsep.join([str(Path(sys.executable).parent), keep["PATH"]])  # where dvc finds its python
+    own = {"HOME": str(parent / "home"), "PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return Clone(parent / "checkout", keep | own)
 
 
 def new_clone(parent: Path) -> Clone:
-    folder, home = parent / "checkout", parent / "home"
-    home.mkdir()
+    clone = clone_in(parent)
+    folder = clone.folder
+    (parent / "home").mkdir()
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0"):
         published = name in ("dvc.lock", "study/dvc.lock") or name.startswith(("reports/", "study/cells/"))
@@ -273,9 +298,6 @@ def new_clone(parent: Path) -> Clone:
     lock = yaml.safe_load((ROOT / "dvc.lock").read_text())
     lock["stages"] = {"yardstick": lock["stages"]["yardstick"]}  # frozen, so not made anew
     (folder / "dvc.lock").write_text(yaml.safe_dump(lock))
-    keep = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "GIT_", "MLFLOW_"))}
-    path = os.pathsep.join([str(Path(sys.executable).parent), keep["PATH"]])  # where dvc finds its python
-    clone = Clone(folder, keep | {"HOME": str(home), "PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true"})
     save_images(folder / "data/raw/tiny.tar")
     write_params(folder, merged(TINY, {"data": {"source": "folder", "name": "tiny", "path": "data/raw/tiny.tar"}}))
     clone.run("git", "init", "--quiet")

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import random
 import re
-import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +19,13 @@ from pipeline.storage import md5
 from pipeline.tracking.checkpoints import FOLDER
 from pipeline.tracking.lineage import ORIGINAL_TAG
 from pipeline.tracking.records import Record, record_path
-from tests.conftest import HOOKS, Clone, all_runs, new_clone
+from tests.conftest import HOOKS, Clone, all_runs, clone_in, made_once, new_clone
+from tests.processes import run_stage
 
 pytestmark = pytest.mark.slow
 
 OTHERS = ("download", "evaluate conv", "render")
+STAGES = (*OTHERS, "train fc", "train conv")
 
 
 @dataclass(frozen=True)
@@ -60,24 +61,32 @@ class Undisturbed:
     counts: Mapping[str, Mapping[str, int]]  # of events, by stage
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Undisturbed]:
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     """A clone in which each stage has run, with a checkpoint after every step, and the events when it runs again."""
-    clone = new_clone(tmp_path_factory.mktemp("undisturbed"))
-    clone.edit_params({"run": {"checkpoint_seconds": 0}})
-    for stage in ("download", "train fc", "train conv", "evaluate fc", "evaluate conv", "render"):
-        clone.run(*command(stage))
-    counted, path = {}, clone.folder.parent / "counts.json"
-    for stage in (*OTHERS, "train fc", "train conv"):
-        forget_results(clone, stage)
-        clone.run(*command(stage), KILL_STAGE=f"pipeline {stage}", KILL_COUNTS=str(path), PYTHONPATH=HOOKS)
-        counted[stage] = json.loads(path.read_text())
-    yield Undisturbed(clone, counted)
-    shutil.rmtree(clone.folder.parent, ignore_errors=True)
+
+    def make(parent: Path) -> None:
+        clone = new_clone(parent)
+        clone.edit_params({"run": {"checkpoint_seconds": 0}})
+        for stage in ("download", "train fc", "train conv", "evaluate fc", "evaluate conv", "render"):
+            completed(run_stage(clone, stage, parent / "output"))
+        for stage in STAGES:
+            forget_results(clone, stage)
+            counts = parent / f"{stage}.json"
+            completed(
+                run_stage(clone, stage, parent / "output", KILL_STAGE=f"pipeline {stage}", KILL_COUNTS=str(counts))
+            )
+
+    folder = made_once(tmp_path_factory, "undisturbed", make)
+    return Undisturbed(
+        clone_in(folder), {stage: json.loads((folder / f"{stage}.json").read_text()) for stage in STAGES}
+    )
 
 
-def command(stage: str) -> list[str]:
-    return ["python", "-m", "pipeline", *stage.split()]
+def completed(finished: subprocess.CompletedProcess[str]) -> str:
+    """What a command printed that ended well."""
+    assert finished.returncode == 0, finished.stdout
+    return finished.stdout
 
 
 def results(clone: Clone) -> dict[str, str]:
@@ -100,24 +109,27 @@ def forget_results(clone: Clone, stage: str) -> None:
 def test_it_carries_on_and_ends_with_the_same_bits(undisturbed: Undisturbed, tmp_path: Path, kill: Kill) -> None:
     clone = undisturbed.clone.copy(tmp_path / "checkout")
     number = 1 + int(kill.moment * undisturbed.counts[kill.stage][kill.event])
-    if kill.through_dvc:
-        line = ["dvc", "repro", "--force", "--single-item", kill.stage.replace(" ", "@")]
-    else:
-        line = command(kill.stage)
+    if not kill.through_dvc:
         forget_results(clone, kill.stage)
-    killer = {"KILL_STAGE": f"pipeline {kill.stage}", "KILL_AT": f"{kill.event} {number} {kill.whom}"}
-    killed = subprocess.run(
-        line, cwd=clone.folder, env=clone.environment | killer | {"PYTHONPATH": HOOKS}, start_new_session=True,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+
+    def command(**environment: str) -> subprocess.CompletedProcess[str]:
+        if not kill.through_dvc:
+            return run_stage(clone, kill.stage, tmp_path / "output", **environment)
+        line = ["dvc", "repro", "--force", "--single-item", kill.stage.replace(" ", "@")]
+        return subprocess.run(
+            line, cwd=clone.folder, env=clone.environment | environment, start_new_session=True,
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    moment = f"{kill.event} {number} {kill.whom}"
+    killed = command(KILL_STAGE=f"pipeline {kill.stage}", KILL_AT=moment, PYTHONPATH=HOOKS)
     if kill.through_dvc and kill.whom == "child":
         assert re.search(r"exited with (-9|137)", killed.stderr)  # as the shell is replaced by its command, or not
     else:
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert killed.returncode == -signal.SIGKILL, killed.stdout
 
     saved = list((clone.folder / FOLDER).glob("*/0*.safetensors"))
-    resumed = clone.run(*line)
-    assert ("going on after step" in resumed.stdout) == bool(saved)
+    assert ("going on after step" in completed(command())) == bool(saved)
     assert results(clone) == results(undisturbed.clone)
     assert not (clone.folder / FOLDER).exists()
     client = MlflowClient(f"sqlite:///{clone.folder / 'mlflow.db'}")

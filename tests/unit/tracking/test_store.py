@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from pipeline import storage
 from pipeline.tracking import lineage, store, sync
 from tests.conftest import all_runs, enter
+from tests.processes import processes
 from tests.refusals import refused
 
 
@@ -21,10 +21,10 @@ def open_at_once(folder: Path, barrier: object, answers: object) -> None:
 
 
 def test_four_processes_at_once_create_one_store(workspace: Path) -> None:
-    processes = multiprocessing.get_context("spawn")
-    barrier, answers = processes.Barrier(4, timeout=300), processes.Queue()
+    context = processes()
+    barrier, answers = context.Barrier(4, timeout=300), context.Queue()
     arguments = (workspace, barrier, answers)
-    started = [processes.Process(target=open_at_once, args=arguments, daemon=True) for _ in range(4)]
+    started = [context.Process(target=open_at_once, args=arguments, daemon=True) for _ in range(4)]
     for process in started:
         process.start()
     found = [answers.get(timeout=120) for _ in started]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from pipeline import storage
 from pipeline.tracking import lineage, runs, store, sync
 from pipeline.tracking.records import Record, record_path
 from tests.conftest import all_runs, enter
+from tests.processes import processes
 
 
 def without_store(folder: Path) -> None:
@@ -33,9 +33,9 @@ def sync_at_once(folder: Path, barrier: Any) -> None:
 
 def test_three_processes_restore_each_run_once(copied: Path) -> None:
     without_store(copied)
-    processes = multiprocessing.get_context("spawn")
-    barrier = processes.Barrier(3, timeout=300)  # one that dies must not keep the others
-    started = [processes.Process(target=sync_at_once, args=(copied, barrier), daemon=True) for _ in range(3)]
+    context = processes()
+    barrier = context.Barrier(3, timeout=300)  # one that dies must not keep the others
+    started = [context.Process(target=sync_at_once, args=(copied, barrier), daemon=True) for _ in range(3)]
     for process in started:
         process.start()
     for process in started:
