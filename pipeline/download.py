@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from pipeline import storage
-from pipeline.errors import InputError
+from pipeline.errors import InputError, printable
 from pipeline.params import Data, load_params, used_parameters
-from pipeline.sources import Split, make_splits
+from pipeline.sources import Source, make_splits
 from pipeline.sources.folder import read_folder
 from pipeline.sources.shapes import SHAPE_CLASSES, SHAPES_TEST, SHAPES_TRAIN, draw_shapes
 from pipeline.tracking.records import Record
@@ -23,7 +23,7 @@ def main() -> None:
     """Prepare data/images.safetensors."""
     params = load_params()
     record = Record("download", used_parameters(params, "download"), params.data.name)
-    train, test, classes = read_source(params.data, params.seed)
+    train, test, classes, notes = read_source(params.data, params.seed)
     if len(train) <= params.data.validation:
         raise InputError(
             f"data.validation: found {params.data.validation}, expected fewer than the {len(train)} training images"
@@ -42,6 +42,12 @@ def main() -> None:
     record.data_md5 = storage.md5(storage.IMAGES)
     record.metrics = {f"images/{name}": len(split) for name, split in splits.items()}
     record.save(inputs=[], outputs=[storage.IMAGES])
+    for label, class_name in enumerate(classes):
+        counts = ", ".join(f"{int((split.labels == label).sum())} {name}" for name, split in splits.items())
+        print(f"{printable(class_name)}: {counts} images")
+    for kind, count in sorted(notes.items()):
+        if count:
+            print(f"note: {count} files {kind}")
     counts = ", ".join(f"{len(split)} {name}" for name, split in splits.items())
     print(f"{params.data.name}: {counts} images, content sha256 {digest}")
 
@@ -51,8 +57,8 @@ def spooled(parts: Iterable[Tensor]) -> Tensor:
     return torch.from_numpy(storage.spool(part.numpy() for part in parts))
 
 
-def read_source(data: Data, seed: int) -> tuple[Split, Split, list[str]]:
-    """Train, test and class names of the source that `data` names; shapes are drawn from the seed."""
+def read_source(data: Data, seed: int) -> Source:
+    """The source that `data` names; shapes are drawn from the seed."""
     if data.source == "cifar10":
         from pipeline.sources.cifar10 import read_cifar10  # with it comes torchvision, which takes seconds
 
@@ -60,4 +66,4 @@ def read_source(data: Data, seed: int) -> tuple[Split, Split, list[str]]:
     if data.source == "folder":
         return read_folder(storage.main_checkout() / Path(data.path or ""))
     train = draw_shapes(SHAPES_TRAIN, generator(seed, "shapes train"))
-    return train, draw_shapes(SHAPES_TEST, generator(seed, "shapes test")), list(SHAPE_CLASSES)
+    return Source(train, draw_shapes(SHAPES_TEST, generator(seed, "shapes test")), list(SHAPE_CLASSES))

@@ -5,8 +5,10 @@ The given test split stays whole, validation comes out of train, and each split 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,6 +31,15 @@ class Split:
     def take(self, indices: Tensor, join: Callable[[Iterable[Tensor]], Tensor]) -> Split:
         """The rows of `indices` [M]; `join` makes one tensor of parts."""
         return Split(join(self.images[rows] for rows in indices.split(ROWS)), self.labels[indices])
+
+
+class Source(NamedTuple):
+    """What a source gives: both splits, the names of the classes, and how many files were passed over or doubtful."""
+
+    train: Split
+    test: Split
+    classes: list[str]
+    notes: Counter[str] = Counter()  # noqa: RUF012
 
 
 def make_splits(

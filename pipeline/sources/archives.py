@@ -12,6 +12,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
@@ -21,6 +22,7 @@ from pipeline.errors import InputError, printable
 MOST_MEMBERS = 500_000
 LARGEST_MEMBER = 64 << 20  # bytes
 SMALL = 256 << 20  # bytes that any archive may unpack to; a larger total only
+UTF8_NAME = 0x800  # a flag of a member of a zip
 LARGEST_RATIO = 100  # times the archive's own size: images hardly compress
 # What the standard library raises for truncated, damaged and encrypted archives (RuntimeError: a password is needed).
 DAMAGED = (
@@ -29,14 +31,14 @@ DAMAGED = (
 )
 
 
-def members(path: Path) -> Iterator[tuple[str, bytes]]:
+def members(path: Path, notes: Counter[str]) -> Iterator[tuple[str, bytes]]:
     """Name (with forward slashes) and content of each file in a .zip or .tar.*; InputError for a damaged one.
 
     It also names a member that is a link or a device, leads out of the archive or is too large, and refuses archives
-    with too many members or too much in them, before they are read.
+    with too many members or too much in them, before they are read. `notes` counts names of unknown encoding.
     """
     try:
-        yield from (_zip_members if zipfile.is_zipfile(path) else _tar_members)(path)
+        yield from _zip_members(path, notes) if zipfile.is_zipfile(path) else _tar_members(path)
     except DAMAGED as error:
         raise InputError(
             f"data.path: {path} is no folder, .tar.* or .zip archive, or a damaged or locked one "
@@ -44,15 +46,27 @@ def members(path: Path) -> Iterator[tuple[str, bytes]]:
         ) from None
 
 
-def _zip_members(path: Path) -> Iterator[tuple[str, bytes]]:
+def _zip_members(path: Path, notes: Counter[str]) -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(path) as archive:
         total = 0
         for count, info in enumerate(archive.infolist(), start=1):
             total += info.file_size
             usual = stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG, stat.S_IFDIR)
             _check(path, info.filename, count, usual, info.file_size, total)
-            if not info.is_dir():
-                yield info.filename, archive.read(info)
+            name = _zip_name(info, notes).replace("\\", "/")  # as some programs of Windows write it
+            if not name.endswith("/"):
+                yield name, archive.read(info)
+
+
+def _zip_name(info: zipfile.ZipInfo, notes: Counter[str]) -> str:
+    """UTF-8, also where a program does not say so; what cannot be that is in code page 437, as the format has it."""
+    if info.flag_bits & UTF8_NAME or info.filename.isascii():
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode("utf-8")
+    except UnicodeDecodeError:
+        notes["with a name in an encoding that is not stated, read as code page 437"] += 1
+        return info.filename
 
 
 def _tar_members(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -60,7 +74,7 @@ def _tar_members(path: Path) -> Iterator[tuple[str, bytes]]:
         for count, member in enumerate(tar, start=1):
             _check(path, member.name, count, member.isfile() or member.isdir(), member.size, tar.offset)
             if member.isfile() and (content := tar.extractfile(member)):
-                yield member.name, content.read()
+                yield member.name if "/" in member.name else member.name.replace("\\", "/"), content.read()
 
 
 def _unpacked(path: Path) -> IO[bytes]:

@@ -14,11 +14,11 @@ from tqdm import tqdm
 
 from pipeline import storage
 from pipeline.errors import InputError
-from pipeline.sources import Split
+from pipeline.sources import Source, Split
 
 
-def read_cifar10(url: str | None) -> tuple[Split, Split, list[str]]:
-    """Train, test and class names of the archive at `url`, by default the official address."""
+def read_cifar10(url: str | None) -> Source:
+    """The archive at `url`, by default the official address."""
     raw = storage.main_checkout() / "data" / "raw"
     fetch_archive(url or CIFAR10.url, raw / CIFAR10.filename, CIFAR10.tgz_md5)
     train, test = (CIFAR10(str(raw), train=train, download=True) for train in (True, False))
@@ -26,7 +26,7 @@ def read_cifar10(url: str | None) -> tuple[Split, Split, list[str]]:
         Split(torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets))
         for part in (train, test)
     ]
-    return splits[0], splits[1], list(train.classes)
+    return Source(splits[0], splits[1], list(train.classes))
 
 
 def fetch_archive(url: str, path: Path, md5: str) -> None:

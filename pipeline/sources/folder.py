@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import io
+import os
+import unicodedata
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from pipeline.errors import InputError, printable
-from pipeline.sources import ROWS, Split
+from pipeline.sources import ROWS, Source, Split
 from pipeline.sources.archives import members
 from pipeline.storage import spool
 
 SIDE = 32
+SPLITS = ("train", "test")
 LAYOUT = "train/<class>/<image> and test/<class>/<image>"
+MOST_LISTED = 10  # files of one kind of mistake
 
 UNREADABLE = (
     *(UnidentifiedImageError, Image.DecompressionBombError, Image.DecompressionBombWarning),
@@ -26,81 +31,177 @@ UNREADABLE = (
 )
 # Pillow has readers that start other programs; these do not.
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+WIDE_FORMATS = ("PNG", "PPM")  # whose grey of more than 8 bits goes up to 65535, in whatever mode Pillow has it
+# What systems leave in folders, besides names that begin with a dot: files and folders of Windows, macOS, Linux, NAS.
+LITTER = {
+    *("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "system volume information"),
+    *("__macosx", "icon\r", "lost+found", "@eadir"),
+}
 Array = np.ndarray[Any, Any]
 
 
-def read_folder(path: Path) -> tuple[Split, Split, list[str]]:
-    """Train, test and class names of all images below `path`, a folder or an archive; images are ordered by name.
+class Place(NamedTuple):
+    """Where an image belongs; `file` is its path below the class."""
 
-    An archive is read member by member in memory, never extracted.
+    split: str
+    class_name: str
+    file: str
+
+
+def read_folder(path: Path) -> Source:
+    """All images below `path`, a folder or an archive, ordered by name; folders below a class belong to it.
+
+    An archive is read member by member in memory, never extracted. Links to folders are followed.
     """
-    places: list[tuple[str, str, str]] = []
-    pixels = spool(_decoded(path, places))  # in the order of places
-    classes = sorted({class_name for _, class_name, _ in places})
-    for split in ("train", "test"):
-        found = {class_name for where, class_name, _ in places if where == split}
+    notes: Counter[str] = Counter()
+    names: list[str] = []
+    pixels = spool(_decoded(path, names, notes))  # in the order of names
+    places = _places(path, names)
+    classes = sorted({place.class_name for place in places})
+    for split in SPLITS:
+        found = {place.class_name for place in places if place.split == split}
         if not found:
             raise InputError(f"{path}: found no images under {split}/<class>/, expected {LAYOUT}")
         if missing := sorted(set(classes) - found):
             raise InputError(
                 f"{path}: found no images under {split}/{printable(missing[0])}/, expected all classes in both splits"
             )
-    splits = []
-    for split in ("train", "test"):
-        rows = sorted((number for number, place in enumerate(places) if place[0] == split), key=places.__getitem__)
-        labels = np.array([classes.index(places[row][1]) for row in rows], dtype=np.int64)
+    splits = {}
+    for split in SPLITS:
+        rows = sorted((number for number, place in enumerate(places) if place.split == split), key=places.__getitem__)
+        labels = np.array([classes.index(places[row].class_name) for row in rows], dtype=np.int64)
         images = spool(pixels[rows[start : start + ROWS]] for start in range(0, len(rows), ROWS))
-        splits.append(Split(torch.from_numpy(images), torch.from_numpy(labels)))
-    train, test = splits
-    return train, test, classes
+        splits[split] = Split(torch.from_numpy(images), torch.from_numpy(labels))
+    return Source(splits["train"], splits["test"], classes, notes)
 
 
-def _decoded(path: Path, places: list[tuple[str, str, str]]) -> Iterator[Array]:
-    """Each image below `path`, uint8 [1, 3, 32, 32], whose place is added to `places`."""
-    known = set()
-    for name, content in _files(path):
-        place = _place(name)
-        if place is not None:
-            if place in known:
-                twice = printable("/".join(place))
-                raise InputError(f"{path}: found a second image as {twice}, expected one; remove {printable(name)}")
-            known.add(place)
-            places.append(place)
-            yield decode_image(content, f"{path}: {printable(name)}")[None]
+def _decoded(path: Path, names: list[str], notes: Counter[str]) -> Iterator[Array]:
+    """Each image below `path`, uint8 [1, 3, 32, 32], whose name is added to `names`; InputError for what is none."""
+    mistakes = []
+    for raw, content in _files(path, notes):
+        name = _name(raw, notes)
+        parts = PurePosixPath(name).parts
+        if any(part.startswith(".") or part.lower() in LITTER for part in parts):
+            notes["hidden or an operating system's own, passed over"] += 1
+        elif not {part.lower() for part in parts[:-2]} & set(SPLITS):
+            notes["outside train/<class>/ and test/<class>/, passed over"] += 1
+        else:
+            try:
+                image = decode_image(content, f"{path}: {printable(name)}")
+            except InputError as mistake:
+                mistakes.append(str(mistake))
+            else:
+                names.append(name)
+                yield image[None]
+    if mistakes:
+        more = len(mistakes) - MOST_LISTED
+        rest = [f"{path}: {more} more files are no images either"] if more > 0 else []
+        raise InputError("\n".join([*mistakes[:MOST_LISTED], *rest]))
 
 
-def _files(path: Path) -> Iterator[tuple[str, bytes]]:
+def _name(raw: str, notes: Counter[str]) -> str:
+    """A name that can be written and compared: macOS writes é as two characters, other systems as one."""
+    try:
+        raw.encode()
+    except UnicodeEncodeError:
+        notes["with a name that is no UTF-8, whose bytes are shown as \\x.."] += 1
+        raw = raw.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    return unicodedata.normalize("NFC", raw)
+
+
+def _files(path: Path, notes: Counter[str]) -> Iterator[tuple[str, bytes]]:
     """Name (with forward slashes) and content of each file."""
     if path.is_dir():
-        for file in sorted(path.rglob("*")):
-            if file.is_file():
-                yield file.relative_to(path).as_posix(), file.read_bytes()
-        return
-    if not path.exists():
+        yield from _files_below(path, path, [], notes)
+    elif path.exists():
+        yield from members(path, notes)
+    else:
         raise InputError(f"data.path: {path} does not exist; expected a folder or an archive with {LAYOUT}")
-    yield from members(path)
 
 
-def _place(name: str) -> tuple[str, str, str] | None:
-    """(split, class, file) of an image's path, under any leading folders; None for hidden and other files."""
-    parts = PurePosixPath(name).parts
-    if len(parts) < 3 or any(part.startswith((".", "__MACOSX")) for part in parts if part != "."):
-        return None
-    split, class_name, file = parts[-3:]
-    return (split, class_name, file) if split in ("train", "test") else None
+def _files_below(root: Path, folder: Path, above: Sequence[Path], notes: Counter[str]) -> Iterator[tuple[str, bytes]]:
+    """Those of `folder`, by their paths relative to `root`; `above` are the real folders that it is in."""
+    here = folder.resolve()
+    if here in above:
+        notes["links to a folder that they are in, passed over"] += 1
+        return
+    try:
+        for path in sorted(folder.iterdir()):
+            if path.is_dir():
+                yield from _files_below(root, path, [*above, here], notes)
+            elif path.is_file():
+                yield path.relative_to(root).as_posix(), path.read_bytes()
+            else:
+                notes["links that lead nowhere or no files, passed over"] += 1
+    except OSError as error:
+        raise InputError(f"data.path: {printable(str(error.filename))} cannot be read ({error.strerror})") from None
+
+
+def _places(path: Path, names: Sequence[str]) -> list[Place]:
+    """The place of each image, under any leading folders; those that all have in common may be called train or test."""
+    paths = [PurePosixPath(name).parts for name in names]
+    common = (
+        len(PurePosixPath(os.path.commonpath([PurePosixPath(*parts).parent for parts in paths])).parts) if paths else 0
+    )
+    places: list[Place] = []
+    for leading in range(common, -1, -1):
+        found = [_place(parts[leading:]) for parts in paths]
+        places = [place for place in found if place]
+        if len(places) == len(paths) and {place.split for place in places} == set(SPLITS):
+            break
+    if twice := [place for place, count in Counter(places).items() if count > 1]:
+        second = printable(names[len(places) - 1 - places[::-1].index(twice[0])])
+        raise InputError(
+            f"{path}: found a second image as {printable('/'.join(twice[0]))}, expected one; remove {second}"
+        )
+    return places
+
+
+def _place(parts: tuple[str, ...]) -> Place | None:
+    """The first folder that is called train or test is the split, what comes next the class."""
+    for number, part in enumerate(parts[:-2]):
+        if part.lower() in SPLITS:
+            return Place(part.lower(), parts[number + 1], "/".join(parts[number + 2 :]))
+    return None
 
 
 def decode_image(content: bytes, where: str) -> Array:
-    """uint8 [3, 32, 32] of any image that Pillow reads, resized when it has another size."""
+    """uint8 [3, 32, 32] of any image that Pillow reads, as a viewer shows it on white, resized when it is larger."""
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(content), formats=FORMATS) as file:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            # convert("RGB") would cut 16-bit grey at 255, and warn of palettes with alpha
-            shown = file.point(lambda level: level / 257).convert("L") if file.mode.startswith("I") else file
-            rgb = shown.convert("RGBA" if "transparency" in file.info else "RGB").convert("RGB")
+            with Image.open(io.BytesIO(content), formats=FORMATS) as file:
+                wide = file.format in WIDE_FORMATS
+                rgb = _on_white(_eight_bits(ImageOps.exif_transpose(file), wide))
     except UNREADABLE as error:
         reason = "unknown format" if isinstance(error, UnidentifiedImageError) else printable(str(error))
         raise InputError(f"{where}: is no image that can be read ({reason}); remove or replace it") from None
     if rgb.size != (SIDE, SIDE):
         rgb = rgb.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
     return np.asarray(rgb).transpose(2, 0, 1)
+
+
+def _eight_bits(image: Image.Image, wide: bool) -> Image.Image:
+    """Grey of 16 bits or of floats from 0 to 1 in 8 bits; ValueError where its range is not known."""
+    if image.mode != "F" and not image.mode.startswith("I"):
+        return image
+    levels = np.asarray(image)
+    low, high = levels.min(), levels.max()
+    most = 65535 if image.mode.startswith("I;16") or wide else 1
+    if (most == 1 and image.mode == "I") or not 0 <= low <= high <= most:
+        raise ValueError(f"found grey from {low:g} to {high:g}, expected 8 or 16 bits, or floats from 0 to 1")
+    return Image.fromarray(np.rint(levels * (255 / most)).astype(np.uint8))
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """RGB; what is transparent lets white through."""
+    if image.mode == "LAB":
+        spaces = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        shown = ImageCms.profileToProfile(image, *spaces, outputMode="RGB")
+        assert shown is not None
+        return shown
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    rgba = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), rgba).convert("RGB")

@@ -15,6 +15,7 @@ import tarfile
 import warnings
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -164,7 +165,7 @@ def test_members_are_counted(
 ) -> None:
     write(tmp_path / "archive", GOOD)
     monkeypatch.setattr(archives, "MOST_MEMBERS", 2)
-    assert dict(archives.members(tmp_path / "archive")) == GOOD
+    assert dict(archives.members(tmp_path / "archive", Counter())) == GOOD
     monkeypatch.setattr(archives, "MOST_MEMBERS", 1)
     with refused(tmp_path / "archive", "more than 1 members"):
         read_folder(tmp_path / "archive")

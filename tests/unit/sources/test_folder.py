@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
+import unicodedata
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +16,8 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.sources import Split
+from pipeline.errors import InputError
+from pipeline.sources import Source
 from pipeline.sources.folder import read_folder
 from tests.refusals import refused
 
@@ -59,30 +62,27 @@ def write(path: Path, files: Mapping[str, bytes]) -> Path:
     return path
 
 
-Splits = tuple[Split, Split, list[str]]
-
-
-def assert_equal(found: Splits, expected: Splits) -> None:
-    assert found[2] == expected[2]
-    for split, wanted in zip(found[:2], expected[:2], strict=True):
+def assert_equal(found: Source, expected: Source) -> None:
+    assert found.classes == expected.classes
+    for split, wanted in ((found.train, expected.train), (found.test, expected.test)):
         assert torch.equal(split.images, wanted.images)
         assert torch.equal(split.labels, wanted.labels)
 
 
 @pytest.fixture
-def images(tmp_path: Path) -> Splits:
+def images(tmp_path: Path) -> Source:
     return read_folder(write(tmp_path / "plain", FILES))
 
 
 def only(tmp_path: Path, content: bytes) -> np.ndarray[Any, Any]:
     """uint8 [3, 32, 32] of the one training image."""
     files = {"train/cat/0.png": content, "test/cat/0.png": FILES[NAMES[0]]}
-    train, _, _ = read_folder(write(tmp_path / "only", files))
-    return train.images[0].numpy()
+    pixels: np.ndarray[Any, Any] = read_folder(write(tmp_path / "only", files)).train.images[0].numpy()
+    return pixels
 
 
-def test_pixels_and_labels_are_those_of_the_files(images: Splits) -> None:
-    train, test, classes = images
+def test_pixels_and_labels_are_those_of_the_files(images: Source) -> None:
+    train, test, classes, _ = images
     assert classes == ["cat", "dog"]
     for name, split in (("train", train), ("test", test)):
         assert (split.images.dtype, split.labels.dtype) == (torch.uint8, torch.int64)
@@ -93,19 +93,19 @@ def test_pixels_and_labels_are_those_of_the_files(images: Splits) -> None:
 
 @pytest.mark.parametrize("order", [1, -1])
 @pytest.mark.parametrize("container", CONTAINERS)
-def test_every_container_gives_the_same_arrays(tmp_path: Path, images: Splits, container: str, order: int) -> None:
+def test_every_container_gives_the_same_arrays(tmp_path: Path, images: Source, container: str, order: int) -> None:
     assert_equal(read_folder(write(tmp_path / container, dict(list(FILES.items())[::order]))), images)
 
 
 @pytest.mark.parametrize("leading", ["./", "cifar10/", "my/own/images/", "train/"])
 @pytest.mark.parametrize("container", ["folder", "images.tar.gz", "images.zip"])
-def test_leading_folders_do_not_matter(tmp_path: Path, images: Splits, container: str, leading: str) -> None:
+def test_leading_folders_do_not_matter(tmp_path: Path, images: Source, container: str, leading: str) -> None:
     files = {leading + name: content for name, content in FILES.items()}
     assert_equal(read_folder(write(tmp_path / container, files)), images)
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
-def test_hidden_and_other_files_are_passed_over(tmp_path: Path, images: Splits, container: str) -> None:
+def test_hidden_and_other_files_are_passed_over(tmp_path: Path, images: Source, container: str) -> None:
     others = ["README.md", "train/labels.csv", "train/cat/.DS_Store", "train/.cache/0.png", ".git/train/cat/0.png"]
     others += ["__MACOSX/train/cat/._0.png", "train/cat/._0.png"]
     files = dict.fromkeys(others, b"no image") | FILES
@@ -157,6 +157,170 @@ def test_every_kind_of_image_becomes_rgb(tmp_path: Path, content: bytes, expecte
     pixels = only(tmp_path, content)
     assert (pixels.dtype, pixels.shape) == (np.uint8, (3, 32, 32))
     assert pixels[:, 16, 16].tolist() == list(expected)
+
+
+def orientated(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_camera_that_was_turned_does_not_turn_its_images(tmp_path: Path, kind: str, orientation: int) -> None:
+    """An image with red at its upper left, stored as each orientation stores it."""
+    upright = np.zeros((32, 32, 3), np.uint8)
+    upright[:16, :16] = (255, 0, 0)
+    ways = {2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 5: lambda a: a.transpose(1, 0, 2)}
+    ways |= {6: np.rot90, 7: lambda a: np.rot90(a, 2).transpose(1, 0, 2), 8: lambda a: np.rot90(a, -1)}
+    stored = Image.fromarray(np.ascontiguousarray(ways.get(orientation, lambda a: a)(upright)))
+    pixels = only(tmp_path, encoded(stored, kind, exif=orientated(orientation), quality=95))
+    red = [pixels[0, y, x] > 150 and pixels[1, y, x] < 100 for y in (8, 24) for x in (8, 24)]
+    assert red == [True, False, False, False]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize(("alpha", "expected"), [(0, (255, 255, 255)), (255, COLOR), (51, (244, 224, 214))])
+def test_what_is_transparent_lets_white_through(
+    tmp_path: Path, kind: str, alpha: int, expected: tuple[int, ...]
+) -> None:
+    image = Image.new("RGBA", (32, 32), (*COLOR, alpha))
+    pixels = only(tmp_path, encoded(image, kind, **({"lossless": True, "exact": True} if kind == "WEBP" else {})))
+    assert pixels[:, 16, 16].tolist() == pytest.approx(expected, abs=1)
+
+
+GREYS = {
+    "16 bits, little end first": (np.full((32, 32), 100 * 257, "<u2"), "I;16"),
+    "16 bits, big end first": (np.full((32, 32), 100 * 257, ">u2"), "I;16B"),
+    "floats from 0 to 1": (np.full((32, 32), 100 / 255, np.float32), "F"),
+}
+
+
+@pytest.mark.parametrize("name", GREYS)
+def test_a_known_range_of_grey_is_scaled(tmp_path: Path, name: str) -> None:
+    levels, mode = GREYS[name]
+    image = Image.frombytes(mode, (32, 32), levels.tobytes())
+    assert only(tmp_path, encoded(image, "TIFF"))[:, 16, 16].tolist() == [100, 100, 100]
+
+
+@pytest.mark.parametrize(
+    ("levels", "mode"),
+    [(np.full((32, 32), 100.0, np.float32), "F"), (np.full((32, 32), np.nan, np.float32), "F")]
+    + [(np.full((32, 32), level, np.int32), "I") for level in (100, 70_000, -1)],
+)
+def test_an_unknown_range_of_grey_is_refused(tmp_path: Path, levels: np.ndarray[Any, Any], mode: str) -> None:
+    image = Image.frombytes(mode, (32, 32), levels.tobytes())
+    with refused("train/cat/0.png", "found grey from", "expected 8 or 16 bits, or floats from 0 to 1"):
+        only(tmp_path, encoded(image, "TIFF"))
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("CMYK", "JPEG"), ("YCbCr", "JPEG"), ("LAB", "TIFF")])
+def test_other_spaces_of_colour_are_shown_as_they_are(tmp_path: Path, mode: str, kind: str) -> None:
+    if mode == "LAB":
+        image = Image.new("LAB", (32, 32), (255, 128, 128))
+        expected = (255, 255, 255)
+    else:
+        image, expected = Image.new("RGB", (32, 32), COLOR).convert(mode), COLOR
+    assert only(tmp_path, encoded(image, kind))[:, 16, 16].tolist() == pytest.approx(expected, abs=8)
+
+
+def test_a_large_image_is_a_line_of_ours_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1500)  # Pillow warns past it, and raises past twice as many
+    with refused("train/cat/0.png", "1600 pixels", "limit"):
+        only(tmp_path, encoded(Image.new("RGB", (40, 40))))
+
+
+def test_links_to_folders_and_files_are_followed(tmp_path: Path, images: Source) -> None:
+    elsewhere = write(tmp_path / "elsewhere", FILES)
+    (tmp_path / "linked/train").mkdir(parents=True)
+    (tmp_path / "linked/test").symlink_to(elsewhere / "test")
+    (tmp_path / "linked/train/cat").symlink_to(elsewhere / "train/cat")
+    (tmp_path / "linked/train/dog").mkdir()
+    for file in (elsewhere / "train/dog").iterdir():
+        (tmp_path / "linked/train/dog" / file.name).symlink_to(file)
+    (tmp_path / "linked/train/dog/around").symlink_to(tmp_path / "linked/train")
+    (tmp_path / "linked/train/dog/nowhere.png").symlink_to("nothing")
+    found = read_folder(tmp_path / "linked")
+    assert_equal(found, images)
+    assert found.notes == {
+        "links to a folder that they are in, passed over": 1,
+        "links that lead nowhere or no files, passed over": 1,
+    }
+
+
+@pytest.mark.parametrize("container", ["folder", "images.tar.gz", "images.zip"])
+def test_folders_below_a_class_belong_to_it(tmp_path: Path, container: str) -> None:
+    nested = FILES | {"train/cat/siamese/0.png": FILES[NAMES[0]], "train/cat/test/old/0.png": FILES[NAMES[1]]}
+    train, test, classes, _ = read_folder(write(tmp_path / container, nested))
+    assert classes == ["cat", "dog"]
+    assert (train.labels.tolist(), len(test)) == ([0] * 5 + [1] * 3, 6)
+
+
+def test_split_folders_may_begin_with_a_capital(tmp_path: Path, images: Source) -> None:
+    assert_equal(read_folder(write(tmp_path / "own", {name.capitalize(): FILES[name] for name in NAMES})), images)
+
+
+UMLAUT = {name.replace("cat", "käfer"): content for name, content in FILES.items()}
+
+
+@pytest.mark.parametrize("container", ["folder", "images.tar", "images.zip"])
+def test_an_umlaut_is_one_whichever_system_wrote_it(tmp_path: Path, container: str) -> None:
+    files = {unicodedata.normalize("NFD" if "train" in name else "NFC", name): UMLAUT[name] for name in UMLAUT}
+    assert read_folder(write(tmp_path / container, files)).classes == ["dog", "käfer"]
+
+
+def renamed(path: Path, encoding: str) -> Path:
+    """The zip with its names in `encoding`, and no word of it."""
+    content = path.read_bytes()
+    for name in UMLAUT:
+        content = content.replace(name.encode(), name.encode(encoding).ljust(len(name.encode()), b"_"))
+    flagged = bytearray(content)
+    for signature, flags in ((b"PK\3\4", 7), (b"PK\1\2", 9)):
+        at = -1
+        while (at := content.find(signature, at + 1)) >= 0:
+            flagged[at + flags] &= 0xF7
+    path.write_bytes(flagged)
+    return path
+
+
+def test_names_in_a_zip_of_unstated_encoding(tmp_path: Path) -> None:
+    found = read_folder(renamed(write(tmp_path / "utf8.zip", UMLAUT), "utf-8"))
+    assert (found.classes, found.notes) == (["dog", "käfer"], {})
+    found = read_folder(renamed(write(tmp_path / "dos.zip", UMLAUT), "cp437"))
+    assert found.classes == ["dog", "käfer"]
+    assert found.notes == {"with a name in an encoding that is not stated, read as code page 437": 6}
+
+
+@pytest.mark.parametrize("container", ["images.tar", "images.zip"])
+def test_backslashes_of_windows_are_folders(tmp_path: Path, images: Source, container: str) -> None:
+    path = write(tmp_path / container, {name.replace("/", "\\"): content for name, content in FILES.items()})
+    assert_equal(read_folder(path), images)
+
+
+def test_a_name_that_is_no_utf8_can_be_written(tmp_path: Path) -> None:
+    folder = write(tmp_path / "own", FILES)
+    for split in ("train", "test"):
+        os.rename(folder / split / "dog", os.fsencode(folder / split) + b"/k\xe4fer")
+    found = read_folder(folder)
+    assert found.classes == ["cat", "k\\xe4fer"]
+    assert found.notes == {"with a name that is no UTF-8, whose bytes are shown as \\x..": 6}
+
+
+def test_what_systems_leave_behind_is_counted_and_all_that_is_no_image_is_listed(tmp_path: Path) -> None:
+    litter = ["train/cat/Thumbs.db", "train/desktop.ini", "test/dog/.DS_Store", "__MACOSX/train/cat/0.png"]
+    others = ["README.md", "val/cat/0.png"]
+    folder = write(tmp_path / "own", FILES | dict.fromkeys([*litter, *others], b"no image"))
+    assert read_folder(folder).notes == {
+        "hidden or an operating system's own, passed over": 4,
+        "outside train/<class>/ and test/<class>/, passed over": 2,
+    }
+    write(folder, {f"train/cat/{number}.txt": b"a cat" for number in range(12)})
+    with pytest.raises(InputError) as caught:
+        read_folder(folder)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 11
+    assert all("is no image that can be read" in line for line in lines[:10])
+    assert lines[10] == f"{folder}: 2 more files are no images either"
 
 
 def test_a_path_that_does_not_exist_is_told(tmp_path: Path) -> None:
