@@ -1,5 +1,7 @@
 """Which mistakes can a user make, and mend? Every one of them is told in one line, without a traceback."""
 
+import re
+
 
 class InputError(Exception):
     """What was found where, what was expected, and what to do: the message holds one mistake per line."""
@@ -11,8 +13,13 @@ class InputError(Exception):
 def printable(text: str) -> str:
     r"""Text from outside for one line: what a terminal would obey is escaped, and the end of a long text left out.
 
+    So is the password in an address.
+
     >>> printable("a\nb")
     'a\\nb'
+    >>> printable("https://me:secret@host")
+    'https://me:***@host'
     """
+    text = re.sub(r"(://[^/@:\s]*):[^/@\s]*@", r"\1:***@", text)
     escaped = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
     return escaped if len(escaped) <= 1000 else f"{escaped[:1000]}..."

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from pipeline import storage
-from pipeline.errors import InputError
+from pipeline.errors import InputError, printable
 from pipeline.tracking import lineage
 from pipeline.tracking.experiments import committed, export, git
 from pipeline.tracking.records import CELLS, Record, beside, load_records, locked_beside, record_folders
@@ -98,7 +98,7 @@ def _when(started: str | None, commit: str | None, dirty: bool | None) -> str:
 
 def _address(page: str) -> str:
     if lineage.database() is None:
-        return f"{lineage.store_uri().rstrip('/')}/{page}"
+        return f"{printable(lineage.store_uri().rstrip('/'))}/{page}"
     return f"make ui, then http://127.0.0.1:5050/{page}"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import storage
-from pipeline.errors import InputError
+from pipeline.errors import InputError, printable
 from pipeline.tracking.lineage import ARTIFACTS, database, store_uri
 
 VIEW = "comparison"
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> None:
     if path is None:
         sys.exit("error: the MLflow store has no runs yet; type make demo or make repro first")
     file = database()
-    address = f"http://{options.host}:{options.port}" if file else store_uri().rstrip("/")
+    address = f"http://{options.host}:{options.port}" if file else printable(store_uri().rstrip("/"))
     print(f"Compare FC and conv: {address}/{path}", flush=True)
     if file is None:  # a server that runs already
         sync.update_everything()

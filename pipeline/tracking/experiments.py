@@ -16,6 +16,10 @@ NO_HISTORY = (
     "this folder has no git history of its own, which DVC's experiments need; "
     'type: git init && git add --all && git commit --message "start"'
 )
+SHALLOW = (
+    "this clone has but a part of the git history (git clone --depth), from which DVC makes no experiment; "
+    "type: git fetch --unshallow"
+)
 SOMEBODY = {  # for DVC's commits of a workspace with changes, none of which enter a branch, where git knows nobody
     f"GIT_{role}_{part}": value
     for role in ("AUTHOR", "COMMITTER")
@@ -26,7 +30,8 @@ SOMEBODY = {  # for DVC's commits of a workspace with changes, none of which ent
 def git(*arguments: str) -> bytes:
     """What a git command prints; InputError with git's own reason where it fails or there is no git."""
     try:
-        return subprocess.run(["git", *arguments], check=True, capture_output=True).stdout
+        environment = os.environ | {"LC_ALL": "C"}  # its reasons in English, like everything here
+        return subprocess.run(["git", *arguments], check=True, capture_output=True, env=environment).stdout
     except subprocess.CalledProcessError as error:
         reason = " ".join(error.stderr.decode(errors="replace").split())
         raise InputError(f"git {arguments[0]} failed: {reason}") from None
@@ -98,7 +103,15 @@ def export_study(revision: str, root: Path) -> None:
 
 
 def require_history() -> None:
-    """InputError unless git has a commit of this pipeline, as in a clone."""
+    """InputError unless git has commits of this pipeline, all of them, as in a clone."""
+    try:
+        shallow = git("rev-parse", "--is-shallow-repository").strip() == b"true"
+    except InputError as error:
+        if "not a git repository" not in str(error):  # a folder of another owner, for one
+            raise
+        raise InputError(NO_HISTORY) from None
+    if shallow:
+        raise InputError(SHALLOW)
     try:
         git("rev-parse", "--verify", "--quiet", "HEAD:./dvc.yaml")
     except InputError:

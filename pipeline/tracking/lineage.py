@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import yaml
 
@@ -48,13 +49,13 @@ def store_uri() -> str:
     """MLFLOW_TRACKING_URI when set, else an SQLite database; a relative one is at the root of the main checkout."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE}"
     scheme, _, path = uri.partition(":///")
-    return f"sqlite:///{storage.main_checkout() / path}" if scheme == "sqlite" else uri
+    return f"sqlite:///{quote(str(storage.main_checkout() / unquote(path)))}" if scheme == "sqlite" else uri
 
 
 def database() -> Path | None:
     """The SQLite file of the store; None for a server."""
     scheme, _, path = store_uri().partition(":///")
-    return Path(path) if scheme == "sqlite" else None
+    return Path(unquote(path)) if scheme == "sqlite" else None
 
 
 def stored_runs_path() -> Path | None:

@@ -16,6 +16,7 @@ from mlflow.entities import LifecycleStage, Metric, Param, Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from pipeline.errors import printable
 from pipeline.params import COLORS
 from pipeline.tracking import store
 from pipeline.tracking.checkpoints import is_held
@@ -123,7 +124,7 @@ def now() -> int:
 
 def one_line(error: BaseException) -> str:
     """An error's kind and message, shortened."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return printable(" ".join(f"{type(error).__name__}: {error}".split()))[:300]
 
 
 def warn_once(message: str) -> None:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import logging
 import sqlite3
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from filelock import FileLock
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
+from mlflow.store.db.db_types import DATABASE_ENGINES
+from mlflow.store.db.utils import create_sqlalchemy_engine
 from mlflow.tracking import MlflowClient
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline import storage
@@ -126,29 +127,34 @@ def experiment_ids(client: MlflowClient, study: bool = True) -> list[str]:
 
 
 def _knock(uri: str) -> None:
-    """InputError at once where MLflow's own client would try for minutes."""
-    reason = ""
+    """InputError at once where MLflow's own client would try for minutes; asked as that asks, with its settings."""
+    advice = "mend the address"
     try:
-        address = urlsplit(uri)
-        host = address.netloc.rpartition("@")[2]  # urllib takes no credentials there
-        health = f"{address.scheme}://{host}{address.path.rstrip('/')}/health"
-        with urllib.request.urlopen(health, timeout=ANSWER_SECONDS):
-            pass
-    except urllib.error.HTTPError as error:
-        if error.code >= 500:  # anything else comes from a server that works, if only for those whom it knows
-            reason = str(error)
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = str(error)
-    if reason:
-        raise InputError(
-            f"MLFLOW_TRACKING_URI: {uri} does not answer ({reason}); start the server, or unset the variable to use "
-            f"{DATABASE}"
-        )
+        if urlsplit(uri).scheme in ("http", "https"):
+            advice = "start the server"
+            answer = http_request(
+                get_default_host_creds(uri), "/health", "GET", max_retries=0, timeout=ANSWER_SECONDS,
+                raise_on_status=False,
+            )  # fmt: skip
+            if answer.status_code < 500:  # anything else comes from a server that works, if only for those it knows
+                return
+            reason = f"{answer.status_code} {answer.reason}"
+        else:
+            if urlsplit(uri).scheme.partition("+")[0] in DATABASE_ENGINES:
+                create_sqlalchemy_engine(uri).connect().close()  # MLflow tries ten times
+            MlflowClient(uri, uri).search_experiments(max_results=1)
+            return
+    except (*ERRORS, ImportError, ValueError) as error:  # a driver that is not installed, an address that is none
+        reason = " ".join(str(error).split())
+    raise InputError(
+        f"MLFLOW_TRACKING_URI: {uri} does not answer ({reason}); {advice}, or unset the variable to use {DATABASE}"
+    )
 
 
 def _create(path: Path) -> None:
     """Create the database under another name, so that none sees half of it, not even after a kill."""
     with storage.replacing(path) as partial:
+        partial.touch()  # where that is not allowed, MLflow would try ten times
         _close(partial, path.parent / ARTIFACTS)
         with contextlib.closing(sqlite3.connect(partial)) as connection:
             connection.execute("PRAGMA journal_mode=wal")  # readers and several writers do not block each other
@@ -160,7 +166,7 @@ def _close(path: Path, artifacts: Path) -> None:
     """Let MLflow make the database, if there is none, and close its connections, which a process has but once."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    SqlAlchemyStore(f"sqlite:///{path}", artifacts.as_uri()).engine.dispose()  # type: ignore[no-untyped-call]
+    SqlAlchemyStore(f"sqlite:///{quote(str(path))}", artifacts.as_uri()).engine.dispose()
 
 
 def _moved_from(path: Path) -> Path | None:

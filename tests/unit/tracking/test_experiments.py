@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.tracking.experiments import NO_HISTORY, committed, experiment_revisions, git
+from pipeline.tracking.experiments import NO_HISTORY, committed, experiment_revisions, git, require_history
 from tests.conftest import ROOT
+from tests.refusals import refused
 
 
 @pytest.fixture
@@ -36,6 +37,34 @@ def test_without_the_git_command_it_is_one_line_too(folder: Path, monkeypatch: p
 def test_without_a_history_there_are_no_experiments_and_no_files(folder: Path) -> None:
     assert experiment_revisions() == []
     assert committed("HEAD", "dvc.lock") == b""
+
+
+def new_repository(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "dvc.yaml").touch()
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    git("init", "--quiet", str(folder))
+    git("-C", str(folder), "add", "--all")
+    for number in range(2):
+        git("-C", str(folder), *identity, "commit", "--quiet", "--allow-empty", "--message", str(number))
+
+
+def test_a_clone_without_its_history_is_told_the_remedy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    new_repository(folder / "origin")
+    git("clone", "--quiet", "--depth", "1", (folder / "origin").as_uri(), "part")
+    monkeypatch.chdir(folder / "origin")
+    require_history()
+    monkeypatch.chdir(folder / "part")
+    with refused("but a part of the git history", "type: git fetch --unshallow"):
+        require_history()
+
+
+def test_a_checkout_of_another_owner_is_refused_with_gits_remedy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    new_repository(folder / "theirs")
+    monkeypatch.chdir(folder / "theirs")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # git's own way to test it
+    with refused("detected dubious ownership", "safe.directory"):
+        require_history()
 
 
 def test_make_asks_for_a_history_with_the_standard_library_alone(folder: Path) -> None:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import ssl
+import threading
+import warnings
+from datetime import datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from pipeline import storage
+from pipeline.errors import InputError
 from pipeline.tracking import lineage, store, sync
 from tests.conftest import all_runs, enter
 from tests.processes import processes
@@ -72,6 +84,81 @@ def test_a_server_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with refused(f"MLFLOW_TRACKING_URI: {uri} does not answer (", "); start the server, or unset the variable"):
         store.open_store()
+
+
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("http://me:secret@127.0.0.1:9", "http://me:***@127.0.0.1:9 does not answer ("),
+        ("postgresql://me:secret@127.0.0.1:9/runs", "postgresql://me:***@127.0.0.1:9/runs does not answer ("),
+        ("nonsense://me:secret@host", "mend the address"),
+    ],
+)
+def test_no_password_is_told_and_the_advice_fits_the_address(
+    monkeypatch: pytest.MonkeyPatch, uri: str, told: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(InputError) as caught:
+        store.open_store()
+    assert told in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+class Healthy(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate of 127.0.0.1 that it signed itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    start = datetime(2020, 1, 1)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(start).not_valid_after(start + timedelta(days=36500))
+    alternative = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    own = builder.add_extension(alternative, critical=False).sign(key, hashes.SHA256())
+    (folder / "own.pem").write_bytes(own.public_bytes(Encoding.PEM))
+    (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return folder / "own.pem", folder / "key.pem"
+
+
+def test_a_certificate_that_satisfies_mlflow_satisfies_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, key = certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(own, key)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Healthy) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        uri = f"https://127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        with refused(f"{uri} does not answer (", "certificate verify failed"):
+            store.open_store()
+        with monkeypatch.context() as patch:
+            patch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(own))
+            store.open_store()
+        monkeypatch.setenv("MLFLOW_TRACKING_INSECURE_TLS", "true")
+        with warnings.catch_warnings(action="ignore"):
+            store.open_store()
+        server.shutdown()
+
+
+@pytest.mark.parametrize("name", ["My%20Project", "what?", "a#b", "it's", "50%", "käfer"])
+def test_any_character_in_the_path_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    enter(folder, monkeypatch)
+    client = store.open_store()
+    run = client.create_run(store.experiment_id(client, "shapes"))
+    client.log_text(run.info.run_id, "text", "note.txt")
+    assert (folder / lineage.DATABASE).exists()
+    assert lineage.database() == folder / lineage.DATABASE
+    assert (folder / lineage.ARTIFACTS / "shapes" / run.info.run_id / "artifacts/note.txt").read_text() == "text"
+    assert store.open_store().get_run(run.info.run_id).info.run_id == run.info.run_id
 
 
 def test_a_server_has_no_database(monkeypatch: pytest.MonkeyPatch) -> None:
