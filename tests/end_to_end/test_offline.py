@@ -33,7 +33,7 @@ def test_repro_an_experiment_and_the_page_of_runs_open_no_connection_to_outside(
 ) -> None:
     log = tmp_path / "connections"
     clone = watched(reproduced.copy(tmp_path / "checkout"), log)
-    clone.run("dvc", "exp", "run", "--temp", "--set-param", "kl_weight=2")
+    clone.run("dvc", "exp", "run", "--temp", "--set-param", "kl_weight=2", "train@fc")
     clone.edit_params({"kl_weight": 3.0})
     clone.repro()
     with serving(clone, "python", "-m", "pipeline", "ui", "--port", "{port}"):

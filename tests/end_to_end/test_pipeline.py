@@ -112,17 +112,6 @@ def test_bad_input_is_one_line(clone: Clone, changes: dict[str, Any], message: s
     assert "Traceback" not in finished.stderr
 
 
-def test_demo_leaves_the_workspace_as_it_was(clone: Clone) -> None:
-    clone.append("pipeline/sources/shapes.py", "\nSHAPES_TRAIN, SHAPES_TEST = 1300, 60\n")
-    clone.commit("fewer shapes")
-    for _ in range(2):  # the second time from the run cache
-        printed = clone.run("python", "-m", "pipeline", "demo").stdout
-        assert "demo/figures/conv_samples.png" in printed
-        assert "make ui" in printed
-        assert clone.run("git", "status", "--porcelain").stdout == ""
-        assert len(list((clone.folder / "demo/figures").glob("*.png"))) == 9
-
-
 def test_a_tree_without_git_history_is_told_what_to_type(clone: Clone) -> None:
     (clone.folder / ".git").rename(clone.folder.parent / "history")
     finished = clone.run("python", "-m", "pipeline", "demo", check=False)

@@ -214,7 +214,10 @@ class EmptyState(dict[str, torch.Tensor]):
 
 
 @pytest.mark.slow
-def test_with_the_fid_network_each_column_has_its_fid(workspace: Path, fid_network: Path) -> None:
+def test_with_the_fid_network_each_column_has_its_fid(
+    workspace: Path, fid_network: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "SHAPES_TEST", 10)  # each takes a second
     write_params(workspace, merged(TINY, {"evaluate": {"inception_weights": fid_network.name}}))
     download.main()
     train.main("fc")
