@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -24,9 +25,10 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 from PIL import Image
+from pydantic import BaseModel
 
 from pipeline import download, evaluate, render, train
-from pipeline.params import MODELS
+from pipeline.params import MODELS, load_params
 from pipeline.sources.shapes import SHAPE_CLASSES, draw_shapes
 from pipeline.storage.weights import YARDSTICK
 from pipeline.tools import yardstick
@@ -148,8 +150,14 @@ def finished_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         enter(folder, patch)
         write_params(folder, TINY)
-        run_stages()
+        for stage, read in run_stages(patch).items():
+            (folder.parent / f"{folder.name} {stage}").write_text("\n".join(read))
     return folder
+
+
+def leaves_read(finished_folder: Path, stage: str) -> set[str]:
+    """The parameters that a stage read in the folder in which every stage has run, by their dotted keys."""
+    return set((finished_folder.parent / f"{finished_folder.name} {stage}").read_text().splitlines())
 
 
 @pytest.fixture
@@ -169,14 +177,45 @@ def copied(finished_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return folder
 
 
-def run_stages() -> None:
-    download.main()
-    yardstick.main()
-    for model in MODELS:
-        train.main(model)
-    for model in MODELS:
-        evaluate.main(model)
-    render.main()
+class Watched:
+    """Parameters that note which leaves are read."""
+
+    def __init__(self, section: BaseModel, seen: set[str], prefix: str = "") -> None:
+        self._section, self._seen, self._prefix = section, seen, prefix
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._section, name)
+        if isinstance(value, BaseModel):
+            return Watched(value, self._seen, f"{self._prefix}{name}.")
+        if name in type(self._section).model_fields:
+            self._seen.add(self._prefix + name)
+        return value
+
+
+def watch(module: ModuleType, patch: pytest.MonkeyPatch) -> set[str]:
+    """The leaves of the parameters that the module reads from now on, by their dotted keys."""
+    seen: set[str] = set()
+    patch.setattr(module, "load_params", lambda: Watched(load_params(), seen))
+    return seen
+
+
+def run_stages(patch: pytest.MonkeyPatch) -> dict[str, set[str]]:
+    """Run every stage once; the parameters that each has read."""
+    read = {}
+    each: tuple[list[str], ...] = ([],)
+    of_a_model: tuple[list[str], ...] = tuple([model] for model in MODELS)
+    for module, runs_with in (
+        (download, each),
+        (yardstick, each),
+        (train, of_a_model),
+        (evaluate, of_a_model),
+        (render, each),
+    ):
+        for arguments in runs_with:
+            with patch.context() as watching:
+                read["@".join([module.__name__.rpartition(".")[2], *arguments])] = watch(module, watching)
+                module.main(*arguments)
+    return read
 
 
 def enter(folder: Path, patch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import ctypes
 import os
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 SPARE = 0.5  # share of a GPU's free memory that images may take; the rest is for networks and batches
@@ -23,6 +24,7 @@ def prepare(threads: int | None) -> torch.device:
     _keep_freed_memory()
     if threads is not None:
         torch.set_num_threads(threads)
+        threadpool_limits(threads)  # those of NumPy, SciPy and scikit-learn
     if torch.cuda.is_available():
         return torch.device("cuda")
     if torch.backends.mps.is_available():

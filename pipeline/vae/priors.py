@@ -59,27 +59,30 @@ class GaussianMixture(nn.Module):
 
         A posterior q belongs to each component by weight exp(-KL(q || component)), the shares at which the bound of
         `divergence` is tight; given them, the best weights, means and covariances are those of the posteriors. A
-        component with less than one posterior stays as it is.
+        component with less than one posterior, or whose covariance has no Cholesky factor, stays as it is.
         """
+        device = self.means.device
+        exact = torch.device("cpu") if device.type == "mps" else device  # Apple's GPUs have no float64
         counts, sums, squares = (
-            torch.zeros_like(like, dtype=torch.float64) for like in (self.log_weights, self.means, self.factors)
+            torch.zeros(like.shape, dtype=torch.float64, device=exact)
+            for like in (self.log_weights, self.means, self.factors)
         )
         for posterior in posteriors:
             shares = self._log_shares(posterior).softmax(0)  # [components, B]
             offsets = posterior.mean - self.means.unsqueeze(1)  # [components, B, latent_dim]
             weighted = shares.unsqueeze(2) * offsets
-            counts += shares.sum(1)
-            sums += weighted.sum(1)
-            squares += weighted.mT @ offsets + torch.diag_embed(shares @ (2 * posterior.log_std).exp())
-        self.log_weights.copy_((counts / counts.sum()).log())
-        used = counts >= 1
-        shifts = sums[used] / counts[used, None]  # [components, latent_dim]
-        covariances = squares[used] / counts[used, None, None] - shifts.unsqueeze(2) * shifts.unsqueeze(1)
-        identity = torch.eye(shifts.shape[1], dtype=shifts.dtype, device=shifts.device)
-        scales, _ = torch.linalg.cholesky_ex(covariances)  # not finite when posteriors are not, which train reports
-        factors = torch.linalg.solve_triangular(scales, identity, upper=False)
-        self.means[used] += shifts.to(self.means.dtype)
-        self.factors[used] = factors.to(self.factors.dtype)
+            counts += shares.sum(1).to(exact)
+            sums += weighted.sum(1).to(exact)
+            squares += (weighted.mT @ offsets + torch.diag_embed(shares @ (2 * posterior.log_std).exp())).to(exact)
+        shifts = sums / counts.unsqueeze(1)  # [components, latent_dim]
+        covariances = squares / counts.view(-1, 1, 1) - shifts.unsqueeze(2) * shifts.unsqueeze(1)
+        scales, failed = torch.linalg.cholesky_ex(covariances)
+        identity = torch.eye(shifts.shape[1], dtype=shifts.dtype, device=exact)
+        factors = torch.linalg.solve_triangular(scales, identity, upper=False).contiguous()
+        used = ((counts >= 1) & (failed == 0)).to(device).unsqueeze(1)
+        self.log_weights = (counts / counts.sum()).log().to(self.log_weights)
+        self.means = torch.where(used, self.means + shifts.to(self.means), self.means)
+        self.factors = torch.where(used.unsqueeze(1), factors.to(self.factors), self.factors)
 
     def log_prob(self, latents: Tensor) -> Tensor:
         """Log p(z) of latents [B, latent_dim], nats, [B]."""

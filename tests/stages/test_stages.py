@@ -122,8 +122,10 @@ def test_a_damaged_record_stops_no_stage(copied: Path, capsys: pytest.CaptureFix
     assert "reports/runs/evaluate@conv.json: is not readable JSON" in capsys.readouterr().err
 
 
-def test_another_workspace_gives_the_same_bits(finished: Path, workspace: Path) -> None:
-    run_stages()
+def test_another_workspace_gives_the_same_bits(
+    finished: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_stages(monkeypatch)
     for path in sorted(finished.rglob("*")):
         relative = path.relative_to(finished)
         results = relative.parts[0] in ("data", "models") or relative.parts[:2] in (

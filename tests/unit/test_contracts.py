@@ -12,14 +12,12 @@ from typing import Any
 
 import pytest
 import yaml
-from pydantic import BaseModel
 
-from pipeline import download, evaluate, render, train
+from pipeline import download, train
 from pipeline.errors import InputError
-from pipeline.params import MODELS, UNSTATED, USED_BY_STAGE, Params, load_params, used_parameters
+from pipeline.params import MODELS, UNSTATED, USED_BY_STAGE, Model, load_params, used_parameters
 from pipeline.study import gradients, survey
-from pipeline.tools import yardstick
-from tests.conftest import ROOT, TINY, merged, write_params
+from tests.conftest import ROOT, TINY, leaves_read, merged, watch, write_params
 
 # Stages by their names in DVC, those of study/dvc.yaml below study/, with the module whose `main` each runs.
 STAGES: Mapping[str, str] = {
@@ -145,36 +143,22 @@ def test_a_changed_param_is_noticed() -> None:
     assert wrong_params(changed) == {"train": {"kl_weight"}, "render": {"run"}}
 
 
-class Watched:
-    """Parameters that note which leaves are read."""
-
-    def __init__(self, section: BaseModel, seen: set[str], prefix: str = "") -> None:
-        self._section, self._seen, self._prefix = section, seen, prefix
-
-    def __getattr__(self, name: str) -> Any:
-        value = getattr(self._section, name)
-        if isinstance(value, BaseModel):
-            return Watched(value, self._seen, f"{self._prefix}{name}.")
-        if name in type(self._section).model_fields:
-            self._seen.add(self._prefix + name)
-        return value
+def assert_read(seen: set[str], stage: str, model: Model | None = None) -> None:
+    declared = set(used_parameters(load_params(), stage, model)) | ({UNSTATED[0]} & set(USED_BY_STAGE[stage]))
+    assert {key for key in seen if not key.startswith("run.")} == declared, (stage, model)
 
 
-def test_the_declared_leaves_are_read_and_no_others(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: set[str] = set()
+@pytest.mark.usefixtures("finished")
+def test_the_declared_leaves_are_read_and_no_others(finished_folder: Path) -> None:
+    for stage in ("yardstick", "render"):
+        assert_read(leaves_read(finished_folder, stage), stage)
+    for stage in ("train", "evaluate"):
+        for model in MODELS:
+            assert_read(leaves_read(finished_folder, f"{stage}@{model}"), stage, model)
 
-    def load_watched() -> Params:
-        return Watched(load_params(), seen)  # type: ignore[return-value]
 
-    for module in (download, yardstick, train, evaluate, survey, gradients, render):
-        monkeypatch.setattr(module, "load_params", load_watched)
-
-    def check(stage: str, model: str | None = None) -> None:
-        declared = set(used_parameters(load_params(), stage, model))  # type: ignore[arg-type]
-        declared |= {UNSTATED[0]} & set(USED_BY_STAGE[stage])
-        assert {key for key in seen if not key.startswith("run.")} == declared, (stage, model)
-        seen.clear()
-
+def test_the_leaves_of_all_sources_and_of_the_study_are_read(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = watch(download, monkeypatch)
     for source in ("folder", "cifar10", "shapes"):
         paths = {"path": "nowhere" if source == "folder" else None}
         urls = {"url": "file:///nowhere.tar.gz" if source == "cifar10" else None}
@@ -184,21 +168,12 @@ def test_the_declared_leaves_are_read_and_no_others(workspace: Path, monkeypatch
             download.main()
         except InputError:
             assert source != "shapes"
-    check("download")
-    yardstick.main()
-    check("yardstick")
-    for model in MODELS:
-        train.main(model)
-        check("train", model)
-    for model in MODELS:
-        evaluate.main(model)
-        check("evaluate", model)
-    survey.main("fc")
-    check("survey", "fc")
-    render.main()
-    check("render")
-    gradients.main("fc")
-    check("gradients", "fc")
+    assert_read(seen, "download")
+    train.main("fc")
+    for module, stage in ((survey, "survey"), (gradients, "gradients")):
+        seen = watch(module, monkeypatch)
+        module.main("fc")
+        assert_read(seen, stage, "fc")
 
 
 def test_run_parameters_belong_to_no_stage() -> None:

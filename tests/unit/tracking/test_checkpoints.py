@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ import pytest
 
 from pipeline import storage
 from pipeline.tracking.checkpoints import Checkpoints, is_held
-from tests.processes import processes
 
 IDENTITY = {"data": "abc", "parameters": {"seed": 0}}
 
@@ -119,10 +119,10 @@ def follow(folder: Path, order: Any) -> None:
 
 
 def test_a_second_process_waits_for_the_first(workspace: Path) -> None:
-    context = processes()
-    held, release, order = context.Event(), context.Event(), context.SimpleQueue()
-    first = context.Process(target=hold, args=(workspace, held, release, order), daemon=True)
-    second = context.Process(target=follow, args=(workspace, order), daemon=True)
+    processes = multiprocessing.get_context("spawn")
+    held, release, order = processes.Event(), processes.Event(), processes.SimpleQueue()
+    first = processes.Process(target=hold, args=(workspace, held, release, order), daemon=True)
+    second = processes.Process(target=follow, args=(workspace, order), daemon=True)
     first.start()
     assert held.wait(300)
     assert is_held(checkpoints().lock_path)

@@ -147,9 +147,8 @@ def test_a_certificate_that_satisfies_mlflow_satisfies_us(tmp_path: Path, monkey
         server.shutdown()
 
 
-@pytest.mark.parametrize("name", ["My%20Project", "what?", "a#b", "it's", "50%", "käfer"])
-def test_any_character_in_the_path_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    folder = tmp_path / name
+def test_any_character_in_the_path_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "My%20Project #1; it's 50% käfer, isn't it?"
     folder.mkdir()
     enter(folder, monkeypatch)
     client = store.open_store()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from pipeline.vae.device import describe, place, prepare
 from pipeline.vae.images import batches, generator
@@ -38,3 +39,11 @@ def test_deterministic_algorithms_are_demanded_and_memory_is_not_filled(threads:
     prepare(threads)
     assert torch.are_deterministic_algorithms_enabled()
     assert not torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+
+
+def test_threads_are_those_of_every_library() -> None:
+    before = torch.get_num_threads()
+    with threadpool_limits(2):
+        prepare(1)
+        assert {library["num_threads"] for library in threadpool_info()} == {1}
+    torch.set_num_threads(before)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, Normal, kl_divergence
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.vae.distributions import DiagonalGaussian
 from pipeline.vae.priors import GaussianMixture, StandardNormal, build_prior
@@ -164,6 +168,43 @@ def test_refitting_finds_a_mixture_again() -> None:
         found.refit([DiagonalGaussian(latents, torch.full_like(latents, -10))])
     torch.testing.assert_close(found.log_weights.exp(), truth.log_weights.exp(), rtol=0.05, atol=0)
     torch.testing.assert_close(found.log_prob(latents).mean(), truth.log_prob(latents).mean(), rtol=0.001, atol=0)
+
+
+class Doubles(TorchDispatchMode):
+    """Notes on which devices there are tensors of float64."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.devices: set[str] = set()
+
+    def __torch_dispatch__(self, call: Any, _: Any, arguments: Any = (), options: Any = None) -> Any:
+        result = call(*arguments, **(options or {}))
+        for part in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(part, Tensor) and part.dtype == torch.float64:
+                self.devices.add(part.device.type)
+        return result
+
+
+def test_a_gpu_of_apple_is_asked_for_no_float64() -> None:
+    """On tensors that have a device and no values, since there is no such GPU here."""
+    with FakeTensorMode():
+        with torch.device("mps"):
+            prior = GaussianMixture(3, 4)
+        posterior = DiagonalGaussian(*torch.zeros(2, 10, 4, device="mps"))
+        with Doubles() as doubles:
+            prior.refit([posterior])
+            prior.divergence(posterior)
+            prior.marginals()
+    assert doubles.devices == {"cpu"}
+    assert {prior.means.device.type, prior.factors.device.type, prior.log_weights.device.type} == {"mps"}
+
+
+def test_a_component_without_a_cholesky_factor_stays() -> None:
+    prior, posterior = random_mixture(2), random_posterior()
+    before = prior.factors.clone()
+    posterior.mean[:, 0] = float("nan")
+    prior.refit([posterior])
+    assert torch.equal(prior.factors, before)
 
 
 def test_a_component_far_from_all_posteriors_stays_and_weighs_nothing() -> None:
