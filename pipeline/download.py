@@ -18,18 +18,21 @@ from pipeline.sources.shapes import SHAPE_CLASSES, SHAPES_TEST, SHAPES_TRAIN, dr
 from pipeline.tracking.records import Record
 from pipeline.vae.images import generator
 
+LEAST_TRAIN, LEAST_TEST = 2, 3  # images that have a deviation, and neighbours for the distances
+
 
 def main() -> None:
     """Prepare data/images.safetensors."""
     params = load_params()
     record = Record("download", used_parameters(params, "download"), params.data.name)
     train, test, classes, notes = read_source(params.data, params.seed)
-    if len(train) <= params.data.validation:
+    if len(train) < params.data.validation + LEAST_TRAIN:
         raise InputError(
-            f"data.validation: found {params.data.validation}, expected fewer than the {len(train)} training images"
+            f"data.validation: found {params.data.validation}, expected at most {len(train) - LEAST_TRAIN}, since of "
+            f"{len(train)} training images {LEAST_TRAIN} must remain"
         )
-    if len(test) < 2:
-        raise InputError(f"{params.data.name}: found {len(test)} test image, expected at least 2")
+    if len(test) < LEAST_TEST:
+        raise InputError(f"{params.data.name}: found {len(test)} test images, expected at least {LEAST_TEST}")
     splits = make_splits(train, test, params.data.validation, params.seed, join=spooled)
     arrays = {f"{name}_images": split.images.numpy() for name, split in splits.items()}
     arrays |= {f"{name}_labels": split.labels.numpy() for name, split in splits.items()}

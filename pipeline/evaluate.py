@@ -47,10 +47,15 @@ def main(model: Model) -> None:
     evaluation = evaluate_images(trained.vae, on_device, settings.batch_size, seed)
     estimates = bound_and_reconstructions(trained, evaluation, on_device, settings, seed)
     train_means, means = posterior_means(trained.vae, train), posterior_means(trained.vae, test)
-    correct = linear_probe(train_means, labels, means, test_labels)
-    estimates["linear_probe_accuracy"] = over_images(correct, seed)
+    if len(labels.unique()) > 1:
+        correct = linear_probe(train_means, labels, means, test_labels)
+        estimates["linear_probe_accuracy"] = over_images(correct, seed)
+    else:
+        print("note: all training images are of one class, so there is no linear probe")
     values = latent_metrics(evaluation, seed)
 
+    if len(train) < settings.mixture_components:
+        print(f"note: the mixture has {len(train)} components, as many as there are training images")
     sets = image_sets(trained.vae, train_means, means, settings, seed)
     for name, draws in measure(sets, test, yardstick, inception, settings.pairwise_images).items():
         if len(draws) > 1:

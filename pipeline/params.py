@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from pipeline.errors import InputError
@@ -54,6 +54,9 @@ EXPECTED: Mapping[str, str] = {
     "list_type": "a list",
 }
 
+TOO_LARGE = 2**31  # for the counts of some library
+PositiveInt = Annotated[int, Field(gt=0, lt=TOO_LARGE)]
+NonNegativeInt = Annotated[int, Field(ge=0, lt=TOO_LARGE)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -95,7 +98,7 @@ class Train(Section):
     """How a VAE is trained."""
 
     epochs: PositiveInt
-    batch_size: Annotated[int, Field(ge=2)]
+    batch_size: Annotated[int, Field(ge=2, lt=TOO_LARGE)]
     learning_rate: Positive
     warmup_epochs: NonNegative
     kl_warmup_epochs: NonNegative
@@ -108,7 +111,7 @@ class Yardstick(Section):
     """How the classifier behind all distances is trained."""
 
     epochs: PositiveInt
-    batch_size: Annotated[int, Field(ge=2)]
+    batch_size: Annotated[int, Field(ge=2, lt=TOO_LARGE)]
     learning_rate: Positive
     weight_decay: NonNegative
 
@@ -137,9 +140,9 @@ class Evaluate(Section):
 
     batch_size: PositiveInt
     importance_samples: PositiveInt
-    importance_images: Annotated[int, Field(ge=2)]
+    importance_images: Annotated[int, Field(ge=2, lt=TOO_LARGE)]
     draws: PositiveInt
-    pairwise_images: Annotated[int, Field(ge=10)]
+    pairwise_images: Annotated[int, Field(ge=10, lt=TOO_LARGE)]
     mixture_components: PositiveInt
     mixture_images: PositiveInt
     inception_weights: str | None
@@ -155,14 +158,14 @@ class Survey(Section):
     """What latent space is measured with."""
 
     measures: Annotated[list[Measure], Field(min_length=1)]
-    radii: Annotated[int, Field(ge=5)]
-    directions: Annotated[int, Field(ge=10)]
+    radii: Annotated[int, Field(ge=5, lt=TOO_LARGE)]
+    directions: Annotated[int, Field(ge=10, lt=TOO_LARGE)]
     diagonals: PositiveInt
-    images: Annotated[int, Field(ge=20)]
+    images: Annotated[int, Field(ge=20, lt=TOO_LARGE)]
     components: PositiveInt
     outside: Annotated[float, Field(gt=0, lt=1)]
-    pairs: Annotated[int, Field(ge=2)]
-    steps: Annotated[int, Field(ge=3)]
+    pairs: Annotated[int, Field(ge=2, lt=TOO_LARGE)]
+    steps: Annotated[int, Field(ge=3, lt=TOO_LARGE)]
     plausible: Annotated[float, Field(gt=0, lt=1)]
 
     @model_validator(mode="after")
@@ -173,10 +176,10 @@ class Survey(Section):
 class Gradients(Section):
     """What estimators of gradients are measured with."""
 
-    draws: Annotated[int, Field(ge=2)]
+    draws: Annotated[int, Field(ge=2, lt=TOO_LARGE)]
     pixels: PositiveInt
     largest_latent_dim: PositiveInt
-    estimates: Annotated[int, Field(ge=2)]
+    estimates: Annotated[int, Field(ge=2, lt=TOO_LARGE)]
     variance_images: PositiveInt
     variance_estimates: PositiveInt
     reference_estimates: PositiveInt
@@ -187,7 +190,7 @@ class Render(Section):
 
     samples: PositiveInt
     reconstructions: PositiveInt
-    interpolation_steps: Annotated[int, Field(ge=2)]
+    interpolation_steps: Annotated[int, Field(ge=2, lt=TOO_LARGE)]
     interpolation_rows: PositiveInt
     traversal_directions: PositiveInt
     neighbour_rows: PositiveInt
@@ -197,7 +200,7 @@ class Render(Section):
 class Run(Section):
     """Execution settings, on which no stage depends."""
 
-    threads: PositiveInt | None
+    threads: Annotated[int, Field(gt=0, le=1024)] | None
     checkpoint_seconds: NonNegative
 
 
@@ -209,7 +212,7 @@ class Params(Section):
     latent_dim: PositiveInt
     posterior: Literal["gaussian", "point"]
     prior_components: NonNegativeInt
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]  # scikit-learn's and NumPy's bound
     data: Data
     train: Train
     networks: Networks

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -116,9 +117,10 @@ def walks(trained: Trained, test: Tensor, directions: int) -> list[tuple[str, Te
 
 
 def plane(means: Tensor) -> Tensor:
-    """Posterior means [N, latent_dim] seen along their two principal directions, [N, 2]."""
+    """Posterior means [N, latent_dim] seen along their two principal directions, [N, 2]; of one, on a line."""
     directions, _ = principal_directions(means, 2)
-    return (means - means.mean(0)) @ directions.T
+    seen = (means - means.mean(0)) @ directions.T
+    return F.pad(seen, (0, 2 - seen.shape[1]))
 
 
 def neighbours(
@@ -127,7 +129,7 @@ def neighbours(
     """Rows of a prior sample and the training images, uint8 [N, 3, 32, 32], whose features are nearest to its own."""
     samples = decode(trained.vae, prior_latents(trained.vae, settings.neighbour_rows, seed))
     distances = torch.cdist(features_of(yardstick, samples), features_of(yardstick, train))
-    nearest = distances.topk(settings.neighbours, largest=False).indices  # [rows, neighbours]
+    nearest = distances.topk(min(settings.neighbours, len(train)), largest=False).indices  # [rows, neighbours]
     return [
         ("", torch.cat([sample.unsqueeze(0), train[row.to(train.device)].cpu()]))
         for sample, row in zip(samples, nearest, strict=True)

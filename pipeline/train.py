@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 PREVIEW_SIDE = 6  # images along a side of the grids that MLflow shows with a slider over epochs
+LARGE_KL_WEIGHT = 1000.0  # beyond what anybody compares; a suspect where numbers are not finite
 SYMPTOM_IMAGES = 500  # validation images that show whether a training is ill
 
 
@@ -38,10 +39,9 @@ def main(model: Model) -> None:
     images, data = load_images("train_images", "validation_images")
     train, validation = (place(part, device) for part in images)
     if len(train) < params.train.batch_size:
-        raise InputError(
-            f"{storage.IMAGES}: found {len(train)} training images, expected at least one batch of "
-            f"{params.train.batch_size} (train.batch_size)"
-        )
+        print(f"note: a batch has all {len(train)} training images, not train.batch_size ({params.train.batch_size})")
+    if params.kl_weight > LARGE_KL_WEIGHT:
+        print(f"warning: kl_weight {params.kl_weight:g} leaves reconstructions next to no weight", file=sys.stderr)
     record = Record(f"train@{model}", used_parameters(params, "train", model), data.name, data.md5)
     record.environment = {"device": describe(device), "threads": str(torch.get_num_threads())}
     vae = build_vae(architecture(params, model), params.seed).to(device)
@@ -108,7 +108,9 @@ def run_epochs(training: Training, record: Record, checkpoints: Checkpoints, run
                 after_step(0)
         except NonFiniteError as error:
             raise InputError(
-                f"{error}, expected finite numbers; lower train.learning_rate ({training.settings.learning_rate:g}) or "
+                f"{error}, expected finite numbers; lower "
+                + (f"kl_weight ({training.kl_weight:g}), " if training.kl_weight > LARGE_KL_WEIGHT else "")
+                + f"train.learning_rate ({training.settings.learning_rate:g}) or "
                 f"train.max_grad_norm ({training.settings.max_grad_norm:g})"
             ) from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from matplotlib import colormaps, font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -13,6 +14,7 @@ from pipeline.params import COLORS, NAMES, Model
 
 WIDTH = 8.0  # inches
 DPI = 130
+MOST_NAMED = 20  # classes that a legend names
 WINDOW = 16  # steps of a training that make a point
 UNITS = {
     "noise": "noise, deviation in grey levels",
@@ -31,20 +33,44 @@ Row = Mapping[str, float]
 
 
 def latent_map(title: str, maps: Mapping[Model, Tensor], labels: Tensor, classes: Sequence[str]) -> Figure:
-    """Points [N, 2] by model, coloured by class."""
+    """Points [N, 2] by model, coloured by class; of more than MOST_NAMED classes the legend says only how."""
     figure, panels = _panels(title, 4.4, len(maps))
+    count = len(classes)
+    if count <= MOST_NAMED:
+        names, families = drawable(classes)
+        colors: list[Any] = [f"C{number}" if count <= 10 else colormaps["tab20"](number) for number in range(count)]
+    else:
+        colors = [colormaps["turbo"](number / (count - 1)) for number in range(count)]
     for axes, (model, points) in zip(panels, maps.items(), strict=True):
-        for number, name in enumerate(classes):
+        for number, color in enumerate(colors):
             chosen = points[labels == number]
-            color = f"C{number % 10}"
-            axes.scatter(chosen[:, 0], chosen[:, 1], s=1.5, color=color, alpha=0.4, linewidths=0, label=name)
+            axes.scatter(chosen[:, 0], chosen[:, 1], s=1.5, color=color, alpha=0.4, linewidths=0)
         axes.set_title(NAMES[model], fontsize="small")
         axes.tick_params(labelsize="x-small")
         axes.set_aspect("equal")
-    figure.legend(
-        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize="x-small", markerscale=5
-    )
+    if count <= MOST_NAMED:
+        legend = figure.legend(
+            axes.collections, names, loc="outside lower center", ncols=5, fontsize="x-small", markerscale=5
+        )
+        for text in legend.get_texts():
+            text.set_fontfamily(families)
+    else:
+        figure.supxlabel(f"{count} classes, from blue to red in the order of their names", fontsize="x-small")
     return figure
+
+
+def drawable(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    r"""Names as a legend can show them, and the families of fonts that do; what no font here has becomes \u...."""
+    own = font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_charmap()
+    missing, families = {ord(character) for name in names for character in name} - own.keys(), ["DejaVu Sans"]
+    for entry in sorted(font_manager.fontManager.ttflist, key=lambda entry: entry.name) if missing else ():
+        found = missing & font_manager.get_font(entry.fname).get_charmap().keys()
+        if found:
+            families.append(entry.name)
+            missing -= found
+    escapes = {code: chr(code).encode("ascii", "backslashreplace").decode() for code in missing}
+    shown = [name.translate(escapes) for name in names]
+    return [f" {name}" if name.startswith("_") else name for name in shown], families  # matplotlib hides _ names
 
 
 def training_curves(title: str, curves: Mapping[Model, Series]) -> Figure:

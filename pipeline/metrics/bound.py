@@ -117,13 +117,14 @@ def image_sets(
     """
     count, draws = len(test_means), settings.draws
     yield "reconstructions", decode(vae, test_means)
-    rng = generator(seed, "images drawn")
+    rng = generator(seed, "pictures drawn")  # the name is part of the seed
     for latents in prior_latents(vae, draws * count, seed).split(count):
         yield "samples", decode(vae, latents)
         if vae.architecture.likelihood == "gaussian":
             yield "drawn", draw(vae, latents, rng)
     fitted = train_means[: settings.mixture_images]
-    for latents in mixture_latents(fitted, settings.mixture_components, draws * count, seed).split(count):
+    components = min(settings.mixture_components, len(fitted))
+    for latents in mixture_latents(fitted, components, draws * count, seed).split(count):
         yield "mixture", decode(vae, latents)
     for number in range(draws):
         yield "interpolations", decode(vae, midpoints(test_means, number, seed))

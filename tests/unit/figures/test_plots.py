@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 
 from pipeline.figures import grids, plots
@@ -50,6 +51,27 @@ def test_every_image_is_shown_unchanged() -> None:
     grid = torch.as_tensor(axes.images[0].get_array())
     corner = grids.BORDER
     assert torch.equal(grid[corner : corner + 32, corner : corner + 32].permute(2, 0, 1), images[0])
+
+
+@pytest.mark.parametrize("classes", [["$5_$10", "_cat", "{%"], [f"c{number}" for number in range(20)]])
+def test_every_class_is_in_the_legend_as_it_is_written(tmp_path: Path, classes: list[str]) -> None:
+    figure = plots.latent_map("Map", {"fc": torch.randn(40, 2)}, torch.arange(40) % len(classes), classes)
+    (legend,) = figure.legends
+    assert [text.get_text().strip() for text in legend.get_texts()] == classes
+    assert len({str(points.get_facecolor()) for points in figure.axes[0].collections}) == len(classes)
+    save_figure(tmp_path / "map.png", figure, {})
+
+
+def test_many_classes_have_no_legend_that_hides_them() -> None:
+    classes = [f"c{number}" for number in range(100)]
+    figure = plots.latent_map("Map", {"fc": torch.randn(400, 2)}, torch.arange(400) % 100, classes)
+    assert figure.legends == []
+    assert figure.get_supxlabel() == "100 classes, from blue to red in the order of their names"
+
+
+def test_what_no_font_has_is_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", [])
+    assert plots.drawable(["\u732b", "k\xe4fer"]) == (["\\u732b", "k\xe4fer"], ["DejaVu Sans"])
 
 
 def test_rates_are_ranked_and_their_sum_is_told() -> None:
