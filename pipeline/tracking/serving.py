@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+import sys
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,7 @@ from pipeline.vae.sampling import decode, posterior_means, prior_latents
 
 Array = np.ndarray[Any, Any]
 
+PACKAGE = Path(__file__).parents[1]
 PACKAGES = ("numpy", "pydantic", "pyyaml", "safetensors", "torch")
 TASKS = {
     "reconstruct": "images, uint8 [N, 3, 32, 32], in; images out",
@@ -71,16 +76,34 @@ class ServedVAE(PythonModel):
 
 def save_served(folder: Path, weights: Path, run_id: str, model_id: str) -> None:
     """The MLflow model of a weights file, in a new folder; of this project it holds the code that it needs."""
-    save_model(
-        str(folder),
-        python_model=str(Path(__file__)),
-        artifacts={"weights": str(weights)},
-        code_paths=[str(Path(__file__).parents[1])],
-        pip_requirements=[f"{name}=={version(name)}" for name in PACKAGES],
-        signature=SIGNATURE,
-        input_example=np.zeros((1, 3, 32, 32), np.uint8),
-        mlflow_model=Model(run_id=run_id, model_id=model_id),
-    )
+    with tempfile.TemporaryDirectory() as temporary:
+        package = ship_code(Path(temporary))
+        sys.path.insert(0, temporary)  # MLflow runs the code as it saves it
+        try:
+            save_model(
+                str(folder),
+                python_model=str(package / Path(__file__).relative_to(PACKAGE)),
+                artifacts={"weights": str(weights)},
+                code_paths=[str(package)],
+                pip_requirements=[f"{name}=={version(name)}" for name in PACKAGES],
+                signature=SIGNATURE,
+                input_example=np.zeros((1, 3, 32, 32), np.uint8),
+                mlflow_model=Model(run_id=run_id, model_id=model_id),
+            )
+        finally:
+            sys.path.remove(temporary)
+
+
+def ship_code(folder: Path) -> Path:
+    """A copy of this package below `folder`, named by its content: it clashes with no other package, nor version."""
+    sources = {path.relative_to(PACKAGE): path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
+    digest = hashlib.sha256("\0".join(f"{path}\0{source}" for path, source in sources.items()).encode())
+    name = f"cifar10_vae_{digest.hexdigest()[:12]}"
+    for path, source in sources.items():
+        (folder / name / path).parent.mkdir(parents=True, exist_ok=True)
+        renamed = re.sub(rf"^(\s*(?:from|import)) {PACKAGE.name}\b", rf"\1 {name}", source, flags=re.MULTILINE)
+        (folder / name / path).write_text(renamed, encoding="utf-8")
+    return folder / name
 
 
 def _unpacked(array: Array) -> Array:

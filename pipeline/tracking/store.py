@@ -126,6 +126,13 @@ def experiment_ids(client: MlflowClient, study: bool = True) -> list[str]:
     return [each.experiment_id for each in found if study or not each.name.endswith(STUDY_SUFFIX)]
 
 
+def is_outage(error: BaseException) -> bool:
+    """Whether one of ERRORS says that the store as a whole does not answer, rather than that it refuses a request."""
+    if isinstance(error, MlflowException):
+        return int(error.get_http_status_code()) >= 500
+    return isinstance(error, SQLAlchemyError | sqlite3.Error)
+
+
 def _knock(uri: str) -> None:
     """InputError at once where MLflow's own client would try for minutes; asked as that asks, with its settings."""
     advice = "mend the address"

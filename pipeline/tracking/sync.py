@@ -21,7 +21,15 @@ from pipeline.tracking.experiments import experiment_revisions, export_results, 
 from pipeline.tracking.lineage import ORIGINAL_TAG, UNTRACKED, WEIGHTS_TAG
 from pipeline.tracking.records import Record, beside, load_records, lock_beside, locked_beside, record_folders
 from pipeline.tracking.runs import milliseconds, now, one_line, warn_once
-from pipeline.tracking.store import ERRORS, artifact_folder, exclusively, experiment_id, open_store, stored_runs
+from pipeline.tracking.store import (
+    ERRORS,
+    artifact_folder,
+    exclusively,
+    experiment_id,
+    is_outage,
+    open_store,
+    stored_runs,
+)
 
 MOST_VERSIONS = 100  # a tag holds 8,000 characters
 PREVIEWS = "images"  # the folder in which MLflow keeps what log_image is given
@@ -90,6 +98,8 @@ class _Folder:
                             self.add_artifacts(run, trained)
                             self.add_model(run, trained)
                     except ERRORS as error:
+                        if is_outage(error):  # for every other record as well
+                            raise
                         _warn_later(error)
         return self.changed
 

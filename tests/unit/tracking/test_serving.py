@@ -91,15 +91,20 @@ def test_it_needs_no_pickle_and_says_what_it_is(finished: Path, served: PyFuncMo
     assert not [path for path in folder.rglob("*") if path.suffix in (".pkl", ".pickle", ".pt", ".pth")]
 
 
-def test_it_brings_the_code_that_it_needs(finished: Path) -> None:
+def test_it_brings_the_code_that_it_needs_also_to_a_program_with_a_package_of_that_name(
+    finished: Path, tmp_path: Path
+) -> None:
     (version,) = store.open_store().search_model_versions("name = 'shapes-conv'")
     folder = mlflow.artifacts.download_artifacts(str(version.source), tracking_uri=lineage.store_uri())
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "pipeline/__init__.py").write_text("mine = True\n")
     code = (
-        "import mlflow, numpy; print(mlflow.pyfunc.load_model('.').predict(numpy.array(2), {'task': 'sample'}).shape)"
+        "import mlflow, numpy, pipeline; assert pipeline.mine\n"
+        f"print(mlflow.pyfunc.load_model({folder!r}).predict(numpy.array(2), {{'task': 'sample'}}).shape)"
     )
     elsewhere = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     ran = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, env=elsewhere, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code], cwd=tmp_path, env=elsewhere, capture_output=True, text=True, check=False
     )
     assert ran.stdout == "(2, 3, 32, 32)\n", ran.stderr
 
