@@ -45,7 +45,11 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial{path.suffix}")
     try:
+        partial.touch()
+        mode = partial.stat().st_mode  # as the user's umask has it; safetensors makes files for their owner alone
         yield partial
+        if partial.stat().st_mode != mode:
+            partial.chmod(mode)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -160,8 +160,7 @@ def _knock(uri: str) -> None:
 
 def _create(path: Path) -> None:
     """Create the database under another name, so that none sees half of it, not even after a kill."""
-    with storage.replacing(path) as partial:
-        partial.touch()  # where that is not allowed, MLflow would try ten times
+    with storage.replacing(path) as partial:  # where no file can be made this fails, MLflow would try ten times
         _close(partial, path.parent / ARTIFACTS)
         with contextlib.closing(sqlite3.connect(partial)) as connection:
             connection.execute("PRAGMA journal_mode=wal")  # readers and several writers do not block each other

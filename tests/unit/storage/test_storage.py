@@ -49,6 +49,13 @@ def save_figure(path: Path) -> None:
     storage.save_figure(path, figure(), TEXT)
 
 
+@pytest.mark.parametrize("save", [save_tensors, save_json, save_table, save_figure])
+def test_others_may_read_a_file_as_the_umask_says(tmp_path: Path, save: Callable[[Path], None]) -> None:
+    (tmp_path / "plain").touch()
+    save(tmp_path / "saved")
+    assert (tmp_path / "saved").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_what_is_written_to_loaded_arrays_stays_out_of_the_file(tmp_path: Path) -> None:
     save_tensors(tmp_path / "a.safetensors")
     before = (tmp_path / "a.safetensors").read_bytes()
