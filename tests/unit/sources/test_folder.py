@@ -7,7 +7,7 @@ import os
 import tarfile
 import unicodedata
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -165,16 +165,22 @@ def orientated(orientation: int) -> Image.Exif:
     return exif
 
 
+def stored(upright: np.ndarray[Any, Any], orientation: int) -> np.ndarray[Any, Any]:
+    """The rows of an image [H, W, 3] as a camera stores them that was turned."""
+    ways: dict[int, Callable[[Any], Any]] = {2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud}
+    ways |= {5: lambda a: a.transpose(1, 0, 2), 7: lambda a: np.rot90(a, 2).transpose(1, 0, 2)}
+    ways |= {6: np.rot90, 8: lambda a: np.rot90(a, -1)}
+    return np.ascontiguousarray(ways.get(orientation, lambda a: a)(upright))
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_camera_that_was_turned_does_not_turn_its_images(tmp_path: Path, kind: str, orientation: int) -> None:
     """An image with red at its upper left, stored as each orientation stores it."""
     upright = np.zeros((32, 32, 3), np.uint8)
     upright[:16, :16] = (255, 0, 0)
-    ways = {2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 5: lambda a: a.transpose(1, 0, 2)}
-    ways |= {6: np.rot90, 7: lambda a: np.rot90(a, 2).transpose(1, 0, 2), 8: lambda a: np.rot90(a, -1)}
-    stored = Image.fromarray(np.ascontiguousarray(ways.get(orientation, lambda a: a)(upright)))
-    pixels = only(tmp_path, encoded(stored, kind, exif=orientated(orientation), quality=95))
+    turned = Image.fromarray(stored(upright, orientation))
+    pixels = only(tmp_path, encoded(turned, kind, exif=orientated(orientation), quality=95))
     red = [pixels[0, y, x] > 150 and pixels[1, y, x] < 100 for y in (8, 24) for x in (8, 24)]
     assert red == [True, False, False, False]
 
