@@ -49,8 +49,7 @@ def main() -> None:
         counts = ", ".join(f"{int((split.labels == label).sum())} {name}" for name, split in splits.items())
         print(f"{printable(class_name)}: {counts} images")
     for kind, count in sorted(notes.items()):
-        if count:
-            print(f"note: {count} files {kind}")
+        print(f"note: files {kind}: {count}")
     counts = ", ".join(f"{len(split)} {name}" for name, split in splits.items())
     print(f"{params.data.name}: {counts} images, content sha256 {digest}")
 

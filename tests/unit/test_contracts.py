@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import re
+import subprocess
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ import yaml
 from pipeline import download, train
 from pipeline.errors import InputError
 from pipeline.params import MODELS, UNSTATED, USED_BY_STAGE, Model, load_params, used_parameters
+from pipeline.storage.weights import YARDSTICK
 from pipeline.study import gradients, survey
 from tests.conftest import ROOT, TINY, leaves_read, merged, watch, write_params
 
@@ -215,6 +217,13 @@ def test_the_weighted_loss_stands_in_one_line() -> None:
         if re.search(r"kl_weight\s*\*\s*[a-z_.]*rate|rate\s*\*\s*[a-z_.]*kl_weight", line)
     ]
     assert len(lines) == 1
+
+
+def test_results_keep_their_bytes_where_git_converts_line_endings() -> None:
+    asked = ["git", "check-attr", "eol", "text", "--", "reports/README.md", "dvc.lock", str(YARDSTICK)]
+    told = subprocess.run(asked, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert told.count(": eol: lf\n") >= 2
+    assert "weights.safetensors: text: unset\n" in told
 
 
 def test_every_pinned_requirement_is_exact_and_names_no_index() -> None:

@@ -107,6 +107,27 @@ def test_shapes_repeat_byte_for_byte_and_are_recorded(workspace: Path, monkeypat
     assert record.parameters["data.validation"] == 40
 
 
+def test_it_ends_with_the_images_of_each_class_and_what_was_passed_over(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split, count in (("train", 4), ("test", 3)):
+        for kind in ("cat", "dog\n"):
+            for number in range(count):
+                path = workspace / "own" / split / kind / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (32, 32), (number, 0, 0)).save(path)
+    (workspace / "own/train/cat/Thumbs.db").touch()
+    configure(workspace, source="folder", name="own", path="own", validation=1)
+    download.main()
+    cat, dog, note, total = capsys.readouterr().out.splitlines()
+    counts = [int(word) for word in cat.split() if word.isdigit()]
+    assert cat.startswith("cat: ")
+    assert (sum(counts[:2]), counts[2]) == (4, 3)
+    assert dog.startswith("dog\\n: ")
+    assert note == "note: files hidden or an operating system's own, passed over: 1"
+    assert total.startswith("own: 7 train, 1 validation, 6 test images, content sha256 ")
+
+
 def test_a_folder_is_found_from_the_main_checkout(
     workspace: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

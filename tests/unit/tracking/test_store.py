@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import threading
 import warnings
@@ -158,6 +159,23 @@ def test_any_character_in_the_path_of_a_checkout(tmp_path: Path, monkeypatch: py
     assert lineage.database() == folder / lineage.DATABASE
     assert (folder / lineage.ARTIFACTS / "shapes" / run.info.run_id / "artifacts/note.txt").read_text() == "text"
     assert store.open_store().get_run(run.info.run_id).info.run_id == run.info.run_id
+
+
+def test_a_file_system_without_hard_links_will_do(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert store.experiment_id(store.open_store(), "shapes") == "1"
+    assert not list(workspace.glob("*partial*"))
+
+
+def test_a_folder_in_which_no_file_can_be_made_is_told_at_once(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/nowhere/runs.db")
+    with pytest.raises(OSError, match="/proc/nowhere"):
+        store.open_store()
 
 
 def test_a_server_has_no_database(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
+from mlflow.tracking import MlflowClient
 
 from pipeline import storage
 from pipeline.tracking import lineage, runs, store, sync
@@ -42,6 +45,22 @@ def test_three_processes_restore_each_run_once(copied: Path) -> None:
         process.join()
     assert [process.exitcode for process in started] == [0, 0, 0]
     assert sorted(run.data.params["model"] for run in all_runs(store.open_store())) == ["conv", "fc"]
+
+
+def test_a_store_that_fails_is_asked_once_and_not_for_each_folder(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    without_store(copied)
+    asked = []
+
+    def failing(client: MlflowClient, name: str) -> None:
+        asked.append(name)
+        raise MlflowException("unable to open database file", error_code=INTERNAL_ERROR)
+
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", failing)
+    sync.update_store(*[storage.RUNS] * 40)
+    assert len(asked) == 1
+    assert capsys.readouterr().err.count("unable to open database file") == 1
 
 
 def test_an_interrupted_restoration_goes_on(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
