@@ -83,6 +83,13 @@ TINY: Mapping[str, Any] = {
 }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Coverage is that of the tests of `make test`: the others work in processes of their own, or in long loops."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker("no_cover")
+
+
 @pytest.fixture(scope="session")
 def shapes() -> torch.Tensor:
     """uint8 [50, 3, 32, 32]."""
