@@ -17,9 +17,9 @@ def printable(text: str) -> str:
 
     >>> printable("a\nb")
     'a\\nb'
-    >>> printable("https://me:secret@host")
-    'https://me:***@host'
+    >>> printable("https://me:se@cret@host:80/path")
+    'https://me:***@host:80/path'
     """
-    text = re.sub(r"(://[^/@:\s]*):[^/@\s]*@", r"\1:***@", text)
+    text = re.sub(r"(://[^/:\s]*):[^/\s]*@", r"\1:***@", text)
     escaped = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
     return escaped if len(escaped) <= 1000 else f"{escaped[:1000]}..."

@@ -54,6 +54,7 @@ def latent_map(title: str, maps: Mapping[Model, Tensor], labels: Tensor, classes
         )
         for text in legend.get_texts():
             text.set_fontfamily(families)
+            text.set_parse_math(False)  # a class may be called $5_$10
     else:
         figure.supxlabel(f"{count} classes, from blue to red in the order of their names", fontsize="x-small")
     return figure

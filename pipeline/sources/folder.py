@@ -140,11 +140,9 @@ def _files_below(root: Path, folder: Path, above: Sequence[Path], notes: Counter
 def _places(path: Path, names: Sequence[str]) -> list[Place]:
     """The place of each image, under any leading folders; those that all have in common may be called train or test."""
     paths = [PurePosixPath(name).parts for name in names]
-    common = (
-        len(PurePosixPath(os.path.commonpath([PurePosixPath(*parts).parent for parts in paths])).parts) if paths else 0
-    )
+    common = PurePosixPath(os.path.commonpath([PurePosixPath(name).parent for name in names]) if names else "").parts
     places: list[Place] = []
-    for leading in range(common, -1, -1):
+    for leading in range(len(common), -1, -1):
         found = [_place(parts[leading:]) for parts in paths]
         places = [place for place in found if place]
         if len(places) == len(paths) and {place.split for place in places} == set(SPLITS):
@@ -166,7 +164,7 @@ def _place(parts: tuple[str, ...]) -> Place | None:
 
 
 def decode_image(content: bytes, where: str) -> Array:
-    """uint8 [3, 32, 32] of any image that Pillow reads, as a viewer shows it on white, resized when it is larger."""
+    """uint8 [3, 32, 32] of any image that Pillow reads, as a viewer shows it on white; other sizes are resized."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
