@@ -19,7 +19,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.conftest import ROOT, Clone, serving
+from tests.fixtures import ROOT, Clone, serving
 
 pytestmark = pytest.mark.slow
 

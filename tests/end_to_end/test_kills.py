@@ -19,8 +19,7 @@ from pipeline.storage import md5
 from pipeline.tracking.checkpoints import FOLDER
 from pipeline.tracking.lineage import ORIGINAL_TAG
 from pipeline.tracking.records import Record, record_path
-from tests.conftest import HOOKS, Clone, all_runs, clone_in, made_once, new_clone
-from tests.processes import run_stage
+from tests.fixtures import HOOKS, Clone, all_runs, clone_in, made_once, new_clone
 
 pytestmark = pytest.mark.slow
 
@@ -69,13 +68,11 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
         clone = new_clone(parent)
         clone.edit_params({"run": {"checkpoint_seconds": 0}})
         for stage in ("download", "train fc", "train conv", "evaluate fc", "evaluate conv", "render"):
-            completed(run_stage(clone, stage, parent / "output"))
+            completed(clone.stage(stage))
         for stage in STAGES:
             forget_results(clone, stage)
             counts = parent / f"{stage}.json"
-            completed(
-                run_stage(clone, stage, parent / "output", KILL_STAGE=f"pipeline {stage}", KILL_COUNTS=str(counts))
-            )
+            completed(clone.stage(stage, KILL_STAGE=f"pipeline {stage}", KILL_COUNTS=str(counts), PYTHONPATH=HOOKS))
 
     folder = made_once(tmp_path_factory, "undisturbed", make)
     return Undisturbed(
@@ -114,10 +111,10 @@ def test_it_carries_on_and_ends_with_the_same_bits(undisturbed: Undisturbed, tmp
 
     def command(**environment: str) -> subprocess.CompletedProcess[str]:
         if not kill.through_dvc:
-            return run_stage(clone, kill.stage, tmp_path / "output", **environment)
+            return clone.stage(kill.stage, **environment)
         line = ["dvc", "repro", "--force", "--single-item", kill.stage.replace(" ", "@")]
         return subprocess.run(
-            line, cwd=clone.folder, env=clone.environment | environment, start_new_session=True,
+            line, cwd=clone.folder, env=clone.without_forks().environment | environment, start_new_session=True,
             capture_output=True, text=True, check=False,
         )  # fmt: skip
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import HOOKS, Clone, serving
+from tests.fixtures import HOOKS, Clone, serving
 
 LOOK_UP = """
 import contextlib, socket
@@ -17,6 +17,7 @@ with contextlib.suppress(OSError):
 
 def watched(clone: Clone, log: Path) -> Clone:
     """The clone, with no word about telemetry or updates but what the project itself says."""
+    clone = clone.without_forks()
     environment = {key: value for key, value in clone.environment.items() if "TELEMETRY" not in key and key != "CI"}
     return Clone(clone.folder, environment | {"PYTHONPATH": HOOKS, "CONNECTIONS": str(log)})
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Clone
+from tests.fixtures import Clone
 
 pytestmark = pytest.mark.slow
 

@@ -20,7 +20,7 @@ from pipeline import storage
 from pipeline.params import MODELS
 from pipeline.tracking.lineage import ORIGINAL_TAG, WEIGHTS_TAG
 from pipeline.tracking.records import Record
-from tests.conftest import Clone, all_runs, serving
+from tests.fixtures import Clone, all_runs, serving
 
 pytestmark = pytest.mark.slow
 
@@ -230,8 +230,8 @@ def test_5_a_tracking_server_has_the_same(reproduced: Clone, clone: Clone, tmp_p
 def test_6_eight_trainings_at_once_on_no_store_yet(clone: Clone, tmp_path: Path) -> None:
     clone.repro("download")
     started = []
-    for number in range(8):
-        copy = clone.copy(tmp_path / str(number))
+    copies = [clone.copy(tmp_path / str(number)) for number in range(8)]
+    for number, copy in enumerate(copies):
         copy.edit_params({"kl_weight": float(number)})
         environment = copy.environment | {"DVC_ROOT": str(clone.folder)}
         command = ["python", "-m", "pipeline", "train", "fc"]
@@ -279,7 +279,7 @@ def test_9_an_experiment_in_a_copy_beside_dvc_repro(reproduced: Clone, tmp_path:
     clone = copy_of(reproduced, tmp_path / "checkout")
     clone.edit_params({"kl_weight": 2.0})
     with subprocess.Popen(
-        ["dvc", "repro"], cwd=clone.folder, env=clone.environment, stdout=subprocess.PIPE, text=True
+        ["dvc", "repro"], cwd=clone.folder, env=clone.without_forks().environment, stdout=subprocess.PIPE, text=True
     ) as repro:
         assert repro.stdout is not None
         while "Running stage" not in repro.stdout.readline():

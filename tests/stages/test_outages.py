@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -21,7 +20,8 @@ from pipeline import download, storage, train
 from pipeline.tracking import runs, sync
 from pipeline.tracking.records import Record, record_path
 from pipeline.vae.training import Training
-from tests.conftest import ROOT, TINY, Clone, all_runs, merged, serving, write_params
+from tests.fixtures import TINY, Clone, all_runs, merged, serving, write_params
+from tests.processes import fork
 
 EPOCHS = 6
 WARNING = "warning: MLflow cannot be reached, training goes on"
@@ -142,12 +142,13 @@ def prepared(workspace: Path) -> Path:
     return workspace
 
 
-def test_a_server_that_is_not_there_at_the_start_is_one_line_and_nothing_is_trained(prepared: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
-    command = [sys.executable, "-m", "pipeline", "train", "fc"]
-    ended = subprocess.run(command, cwd=prepared, env=environment, capture_output=True, text=True, check=False)
+def test_a_server_that_is_not_there_at_the_start_is_one_line_and_nothing_is_trained(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    ended = fork("-m", "pipeline", "train", "fc")
+    (line,) = ended.communicate()[1].splitlines()
     assert ended.returncode == 1
-    (line,) = ended.stderr.splitlines()
     assert line.startswith("error: MLFLOW_TRACKING_URI: http://127.0.0.1:9 does not answer (")
     assert not storage.weights_path("fc").exists()
 

@@ -17,7 +17,7 @@ from pipeline.tracking import store
 from pipeline.tracking.checkpoints import FOLDER, Checkpoints
 from pipeline.tracking.records import Record, record_path
 from pipeline.tracking.runs import LiveRun
-from tests.conftest import TINY, all_runs, merged, write_params
+from tests.fixtures import TINY, all_runs, merged, write_params
 
 RESULTS = (storage.weights_path("fc"), storage.CURVES / "fc.csv")
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from pipeline import download, evaluate, render, storage, train
 from pipeline.params import MODELS
-from tests.conftest import ROOT, enter, merged
+from tests.fixtures import ROOT, enter, merged
 from tests.refusals import refused
 
 

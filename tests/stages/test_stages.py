@@ -16,7 +16,7 @@ from pipeline.params import MODELS, load_params, used_parameters
 from pipeline.tracking import runs, store, sync
 from pipeline.tracking.records import Record, load_records
 from pipeline.vae.training import Training
-from tests.conftest import TINY, all_runs, merged, run_stages, write_params
+from tests.fixtures import TINY, all_runs, merged, run_stages, write_params
 
 FIGURES = {
     "fc_samples", "conv_samples", "interpolation", "latent_space",

@@ -19,7 +19,7 @@ from pipeline.errors import InputError
 from pipeline.params import MODELS, UNSTATED, USED_BY_STAGE, Model, load_params, used_parameters
 from pipeline.storage.weights import YARDSTICK
 from pipeline.study import gradients, survey
-from tests.conftest import ROOT, TINY, leaves_read, merged, watch, write_params
+from tests.fixtures import ROOT, TINY, leaves_read, merged, watch, write_params
 
 # Stages by their names in DVC, those of study/dvc.yaml below study/, with the module whose `main` each runs.
 STAGES: Mapping[str, str] = {

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.__main__ import STAGES, TOOLS
 from pipeline.tools.tables import pages
-from tests.conftest import ROOT
+from tests.fixtures import ROOT
 
 MOST_LINES = 150  # of README
 LINK = re.compile(r"\]\(([^)\s]+)\)")

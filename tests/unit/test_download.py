@@ -21,7 +21,7 @@ from torchvision.datasets import CIFAR10
 from pipeline import download, storage
 from pipeline.sources import cifar10
 from pipeline.tracking.records import Record, record_path
-from tests.conftest import TINY, merged, write_params
+from tests.fixtures import TINY, merged, write_params
 from tests.refusals import refused
 
 CLASSES = ["airplane", "automobile", "bird"]

@@ -14,7 +14,7 @@ import yaml
 
 from pipeline import __main__ as command
 from pipeline.study import cells
-from tests.conftest import ROOT, TINY, merged, write_params
+from tests.fixtures import ROOT, TINY, merged, write_params
 
 HEAVY = ("torch", "torchvision", "mlflow", "matplotlib", "pandas")
 ENDED = f"""

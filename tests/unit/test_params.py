@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from pipeline.errors import InputError
 from pipeline.params import MODELS, UNSTATED, USED_BY_STAGE, load_params, used_parameters
-from tests.conftest import ROOT, write_params
+from tests.fixtures import ROOT, write_params
 from tests.refusals import refused
 
 FOLDER = {"source": "folder", "name": "mine", "path": "images"}

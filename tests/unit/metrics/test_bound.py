@@ -15,7 +15,7 @@ from pipeline.vae.images import to_float
 from pipeline.vae.networks import VAE
 from pipeline.vae.objective import active_units, bits_per_dim
 from pipeline.vae.sampling import decode, posterior_means
-from tests.conftest import ROOT
+from tests.fixtures import ROOT
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])

@@ -22,7 +22,7 @@ from pipeline.sources.folder import read_folder
 from pipeline.storage.weights import load_weights, save_trained
 from pipeline.tools import trace
 from pipeline.tracking.records import Record, record_path
-from tests.conftest import ROOT
+from tests.fixtures import ROOT
 from tests.unit.sources.test_archives import GOOD, tar, zipped
 
 pytestmark = pytest.mark.slow

@@ -30,7 +30,7 @@ from pipeline.storage.weights import (
 )
 from pipeline.vae.images import to_float
 from pipeline.vae.networks import VAE
-from tests.conftest import ROOT, TINY, merged, write_params
+from tests.fixtures import ROOT, TINY, merged, write_params
 from tests.refusals import refused
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ from pipeline import download, storage
 from pipeline.study import answers, cells, report
 from pipeline.study.gradients import ESTIMATORS
 from pipeline.tracking.records import CELL_VARIABLE, CELLS, Record
-from tests.conftest import ROOT
+from tests.fixtures import ROOT
 
 
 def cell(seed: int, **changes: Any) -> dict[str, Any]:

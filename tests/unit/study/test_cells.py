@@ -16,7 +16,7 @@ from pipeline.study import cells, claims, survey
 from pipeline.study.assignment import EPOCHS
 from pipeline.tracking import store
 from pipeline.tracking.records import CELL_VARIABLE, CELLS, Record, load_records
-from tests.conftest import ROOT, all_runs
+from tests.fixtures import ROOT, all_runs
 
 SHARED = {"prior_components": 0, "train.epochs": 1, "evaluate.draws": 1}
 STUDY = {

@@ -10,7 +10,7 @@ import pytest
 from pipeline.metrics import Estimate
 from pipeline.params import load_yaml
 from pipeline.study.claims import Claim, Part, architectures, as_json, brightness, centre, recipe, smoothness
-from tests.conftest import ROOT
+from tests.fixtures import ROOT
 
 LIMITS = load_yaml(ROOT / "study/params.yaml")["claims"]
 

@@ -23,7 +23,7 @@ from pipeline.study.gradients import (
 from pipeline.vae.distributions import DiagonalGaussian
 from pipeline.vae.images import generator, to_float
 from pipeline.vae.networks import Architecture, build_vae
-from tests.conftest import ROOT
+from tests.fixtures import ROOT
 from tests.unit.vae.test_training import SETTINGS
 
 DRAWS, ESTIMATES, LATENTS = 2, 40_000, 3

@@ -18,7 +18,7 @@ from pipeline.sources.shapes import draw_shapes
 from pipeline.tools import explore, explorer
 from pipeline.tracking.lineage import WEIGHTS_TAG
 from pipeline.vae.images import generator
-from tests.conftest import ROOT
+from tests.fixtures import ROOT
 
 
 @pytest.fixture

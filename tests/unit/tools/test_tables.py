@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.tools import tables
-from tests.conftest import ROOT
+from tests.fixtures import ROOT
 
 PAGES = [path.relative_to(ROOT).as_posix() for path in tables.pages(ROOT)]
 

@@ -21,7 +21,7 @@ from pipeline.params import MODELS
 from pipeline.tools import trace
 from pipeline.tracking import experiments, lineage, store, sync
 from pipeline.tracking.records import Record, record_path
-from tests.conftest import ROOT
+from tests.fixtures import ROOT
 
 SAMPLES = storage.FIGURES / "conv_samples.png"
 

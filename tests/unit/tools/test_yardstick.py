@@ -7,7 +7,7 @@ import torch
 
 from pipeline import storage
 from pipeline.tools.yardstick import LADDERS, rungs
-from tests.conftest import ROOT
+from tests.fixtures import ROOT
 
 
 def test_rungs_are_real_images_damaged_more_and_more() -> None:

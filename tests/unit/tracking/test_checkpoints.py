@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 
 from pipeline import storage
 from pipeline.tracking.checkpoints import Checkpoints, is_held
+from tests.processes import fork, lines_of
 
 IDENTITY = {"data": "abc", "parameters": {"seed": 0}}
 
@@ -100,36 +100,28 @@ def test_they_are_due_after_so_many_seconds(workspace: Path) -> None:
     assert not checkpoints(seconds=3600).due()
 
 
-def hold(folder: Path, held: Any, release: Any, order: Any) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DVC_ROOT", str(folder))
-        kept = checkpoints()
-        with kept.lock():
-            held.set()
-            assert release.wait(300)
-            order.put("first")
-            kept.remove()
-
-
-def follow(folder: Path, order: Any) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DVC_ROOT", str(folder))
-        with checkpoints().lock():
-            order.put("second")
+FIRST = """
+import sys
+from tests.unit.tracking.test_checkpoints import checkpoints
+kept = checkpoints()
+with kept.lock():
+    print("held", flush=True)
+    sys.stdin.readline()
+    open("order", "a").write("first ")
+    kept.remove()
+"""
+SECOND = """
+from tests.unit.tracking.test_checkpoints import checkpoints
+with checkpoints().lock():
+    open("order", "a").write("second")
+"""
 
 
 def test_a_second_process_waits_for_the_first(workspace: Path) -> None:
-    processes = multiprocessing.get_context("spawn")
-    held, release, order = processes.Event(), processes.Event(), processes.SimpleQueue()
-    first = processes.Process(target=hold, args=(workspace, held, release, order), daemon=True)
-    second = processes.Process(target=follow, args=(workspace, order), daemon=True)
-    first.start()
-    assert held.wait(300)
+    first = fork("-c", FIRST)
+    assert lines_of(first).readline() == "held\n"
     assert is_held(checkpoints().lock_path)
-    second.start()
-    release.set()
-    for process in (first, second):
-        process.join(300)
-        assert process.exitcode == 0
-    assert [order.get(), order.get()] == ["first", "second"]
+    second = fork("-c", SECOND)
+    assert first.communicate("\n") == second.communicate() == ("", "")
+    assert Path("order").read_text() == "first second"
     assert not is_held(checkpoints().lock_path)

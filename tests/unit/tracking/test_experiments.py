@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.tracking.experiments import NO_HISTORY, committed, experiment_revisions, git, require_history
-from tests.conftest import ROOT
+from tests.fixtures import ROOT
 from tests.refusals import refused
 
 

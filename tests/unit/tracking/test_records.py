@@ -13,7 +13,7 @@ from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.tracking import lineage
 from pipeline.tracking.records import Record, load_records, locked_beside, record_folders
-from tests.conftest import ROOT
+from tests.fixtures import ROOT
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from pipeline import storage
 from pipeline.storage.weights import load_trained
 from pipeline.tracking import lineage, store, sync
 from pipeline.vae.sampling import decode, posterior_means, prior_latents
-from tests.conftest import enter
+from tests.fixtures import enter
 
 Array = np.ndarray[Any, Any]
 

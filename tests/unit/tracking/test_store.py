@@ -21,29 +21,21 @@ from cryptography.x509.oid import NameOID
 from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.tracking import lineage, store, sync
-from tests.conftest import all_runs, enter
-from tests.processes import processes
+from tests.fixtures import all_runs, enter
+from tests.processes import at_once
 from tests.refusals import refused
 
-
-def open_at_once(folder: Path, barrier: object, answers: object) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        enter(folder, patch)
-        barrier.wait()  # type: ignore[attr-defined]
-        answers.put(store.experiment_id(store.open_store(), "shapes"))  # type: ignore[attr-defined]
+OPEN_AT_ONCE = """
+import sys
+from pipeline.tracking import store
+print("ready", flush=True)
+sys.stdin.readline()
+print(store.experiment_id(store.open_store(), "shapes"))
+"""
 
 
 def test_four_processes_at_once_create_one_store(workspace: Path) -> None:
-    context = processes()
-    barrier, answers = context.Barrier(4, timeout=300), context.Queue()
-    arguments = (workspace, barrier, answers)
-    started = [context.Process(target=open_at_once, args=arguments, daemon=True) for _ in range(4)]
-    for process in started:
-        process.start()
-    found = [answers.get(timeout=120) for _ in started]
-    for process in started:
-        process.join()
-    assert found == ["1"] * 4
+    assert at_once(OPEN_AT_ONCE, 4) == [("1\n", "")] * 4
     assert sorted(path.name for path in workspace.iterdir() if "partial" in path.name) == []
 
 

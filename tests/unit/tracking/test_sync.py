@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -16,8 +15,8 @@ from mlflow.tracking import MlflowClient
 from pipeline import storage
 from pipeline.tracking import lineage, runs, store, sync
 from pipeline.tracking.records import Record, record_path
-from tests.conftest import all_runs, enter
-from tests.processes import processes
+from tests.fixtures import all_runs
+from tests.processes import at_once
 
 
 def without_store(folder: Path) -> None:
@@ -26,24 +25,19 @@ def without_store(folder: Path) -> None:
         path.unlink()
 
 
-def sync_at_once(folder: Path, barrier: Any) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        enter(folder, patch)
-        store.open_store()
-        barrier.wait()
-        sync.update_store()
+SYNC_AT_ONCE = """
+import sys
+from pipeline.tracking import store, sync
+store.open_store()
+print("ready", flush=True)
+sys.stdin.readline()
+sync.update_store()
+"""
 
 
 def test_three_processes_restore_each_run_once(copied: Path) -> None:
     without_store(copied)
-    context = processes()
-    barrier = context.Barrier(3, timeout=300)  # one that dies must not keep the others
-    started = [context.Process(target=sync_at_once, args=(copied, barrier), daemon=True) for _ in range(3)]
-    for process in started:
-        process.start()
-    for process in started:
-        process.join()
-    assert [process.exitcode for process in started] == [0, 0, 0]
+    assert at_once(SYNC_AT_ONCE, 3) == [("", "")] * 3
     assert sorted(run.data.params["model"] for run in all_runs(store.open_store())) == ["conv", "fc"]
 
 
