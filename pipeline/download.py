@@ -18,7 +18,7 @@ from pipeline.sources.shapes import SHAPE_CLASSES, SHAPES_TEST, SHAPES_TRAIN, dr
 from pipeline.tracking.records import Record
 from pipeline.vae.images import generator
 
-LEAST_TRAIN, LEAST_TEST = 2, 3  # images that have a deviation, and neighbours for the distances
+LEAST_TRAIN, LEAST_TEST = 2, 4  # images that have a deviation; two pairs for what lies between images
 
 
 def main() -> None:

@@ -123,8 +123,7 @@ def image_sets(
         if vae.architecture.likelihood == "gaussian":
             yield "drawn", draw(vae, latents, rng)
     fitted = train_means[: settings.mixture_images]
-    components = min(settings.mixture_components, len(fitted))
-    for latents in mixture_latents(fitted, components, draws * count, seed).split(count):
+    for latents in mixture_latents(fitted, settings.mixture_components, draws * count, seed).split(count):
         yield "mixture", decode(vae, latents)
     for number in range(draws):
         yield "interpolations", decode(vae, midpoints(test_means, number, seed))

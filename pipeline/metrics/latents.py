@@ -52,10 +52,10 @@ def mixture_latents(means: Tensor, components: int, count: int, seed: int) -> Te
     """`count` draws, [count, latent_dim], from a full-covariance Gaussian mixture of posterior means [N, latent_dim].
 
     Ex-post density estimation (Ghosh et al. 2020, section 4): it draws where encoded images are, which need not be
-    where the prior does.
+    where the prior does. Of fewer means than components each is a component.
     """
     mixture = GaussianMixture(
-        components,
+        min(components, len(means)),
         init_params="k-means++",  # k-means itself adds up in the order in which threads end
         random_state=seed,
         reg_covar=1e-5,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from PIL import Image
 
 from pipeline import download, evaluate, render, storage, train
 from pipeline.params import MODELS
-from tests.fixtures import ROOT, enter, merged
+from pipeline.study import gradients, survey
+from tests.fixtures import ROOT, TINY, enter, merged
 from tests.refusals import refused
 
 
@@ -30,7 +31,7 @@ class Own:
 
 
 SMALL = {
-    "the smallest": Own(3, 3, ["faces"]),
+    "the smallest": Own(3, 4, ["faces"]),
     "two classes of odd names": Own(6, 4, ["$5_$10", "_\u732b"]),
     "one latent dimension": Own(40, 20, [*"abcdefghijkl"], params={"latent_dim": 1}),
     "no divergence": Own(40, 20, ["a", "b"], params={"kl_weight": 0.0}),
@@ -70,11 +71,26 @@ def test_it_runs_through_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert ("linear_probe_accuracy" in metrics) == (len(SMALL[name].classes) > 1)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["the smallest", "two classes of odd names", "one latent dimension"])
+def test_so_do_the_measurements_of_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    few = {"radii": 5, "directions": 100, "diagonals": 5, "measures": [*survey.MEASURES]}
+    quick = {"prior_components": 0, "gradients": TINY["gradients"], "survey": few}
+    own = SMALL[name]
+    prepare(tmp_path, replace(own, params=merged(quick, own.params)), monkeypatch)
+    download.main()
+    train.main("conv")
+    survey.main("conv")
+    gradients.main("conv")
+    found = storage.load_json(storage.METRICS / "conv_survey.json")
+    assert found.keys() == survey.MEASURES.keys()
+
+
 @pytest.mark.parametrize(
     ("own", "told"),
     [
-        (Own(2, 3, ["a"]), "data.validation: found 1, expected at most 0, since of 2 training images 2 must remain"),
-        (Own(3, 2, ["a"]), "own: found 2 test images, expected at least 3"),
+        (Own(2, 4, ["a"]), "data.validation: found 1, expected at most 0, since of 2 training images 2 must remain"),
+        (Own(3, 3, ["a"]), "own: found 3 test images, expected at least 4"),
     ],
 )
 def test_less_is_refused_before_anything_is_trained(
