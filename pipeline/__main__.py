@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -40,6 +41,10 @@ TOOLS: Mapping[str, Command] = {  # each reads its own arguments
     "tables": Command("tools.tables", "Which numbers do README and docs/ show?"),
 }
 OF_A_MODEL = ("train", "evaluate")
+
+
+# PyTorch's threads, which start after this, then sleep between two tasks: spinning, they slow down all else that runs.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def main() -> None:

@@ -57,6 +57,7 @@ EXPECTED: Mapping[str, str] = {
 TOO_LARGE = 2**31  # for the counts of some library
 PositiveInt = Annotated[int, Field(gt=0, lt=TOO_LARGE)]
 NonNegativeInt = Annotated[int, Field(ge=0, lt=TOO_LARGE)]
+Precision = Literal["float32", "bfloat16"]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -105,6 +106,7 @@ class Train(Section):
     weight_decay: NonNegative
     max_grad_norm: Positive
     horizontal_flips: bool
+    precision: Precision
 
 
 class Yardstick(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,8 @@ from torch import Tensor
 
 LOG_2_PI = math.log(2 * math.pi)
 HALF_LEVEL = 0.5 / 255  # half the distance between two grey levels, in pixel values from 0 to 1
+TINY = 1e-30  # a mass that float32 can no longer tell from none
+INFINITE = 1e18  # its square is finite
 
 
 @dataclass(frozen=True)
@@ -71,21 +74,54 @@ class DiscretizedGaussian:
 
     def log_prob(self, images: Tensor) -> Tensor:
         """Log probability of images whose values are multiples of 1/255 in 0..1, nats per image, [B]."""
+        log_std = self.log_std if torch.is_grad_enabled() else self.log_std.detach()
+        log_masses: Tensor = _LogMass.apply(self.center, log_std, images)  # [B, 3, 32, 32]
+        return log_masses.flatten(1).sum(1)
+
+
+class _LogMass(torch.autograd.Function):
+    """Log of the mass of each pixel's grey level, with its gradient in closed form: automatic, it takes twice as long.
+
+    By a distance d from the centre, in units of sqrt(2) std: mass = (erfc(d - half) - erfc(d + half)) / 2.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, center: Tensor, log_std: Tensor, images: Tensor) -> Tensor:
+        difference = images - center
         # Mirror negative differences: both interval ends then lie on the side where erfc keeps its relative precision.
-        difference = images - self.center  # [B, 3, 32, 32]
-        distance = difference.abs()
-        positive = difference >= 0
-        black, white = images <= 0, images >= 1
-        to_sqrt2 = torch.exp(-self.log_std) * math.sqrt(0.5)
-        near = (distance - HALF_LEVEL) * to_sqrt2
-        far = (distance + HALF_LEVEL) * to_sqrt2
-        near_tail = torch.erfc(near).masked_fill((black & positive) | (white & ~positive), 2.0)
-        far_tail = torch.erfc(far).masked_fill((black & ~positive) | (white & positive), 0.0)
-        mass = 0.5 * (near_tail - far_tail)
+        sign = torch.copysign(torch.ones_like(log_std), difference)
+        distance = difference.abs_()
+        scale = torch.exp(-log_std) * math.sqrt(0.5)
+        outwards = sign * (
+            (images >= 1).to(sign) - (images <= 0).to(sign)
+        )  # 1: the outer end is infinite, -1: the inner
+        near = (distance - HALF_LEVEL).mul_(scale).add_(outwards.clamp_max(0), alpha=INFINITE)
+        far = (distance + HALF_LEVEL).mul_(scale).add_(outwards.clamp_min(0), alpha=INFINITE)
+        distance.mul_(scale)
+        mass = torch.erfc(near).sub_(torch.erfc(far)).mul_(0.5)
         # Beyond about 12 std float32 masses vanish; there, density at the level's middle times its width.
-        tiny = 1e-30
-        density = -((distance * to_sqrt2) ** 2) - self.log_std + math.log(2 * HALF_LEVEL / math.sqrt(2 * math.pi))
-        return torch.where(mass > tiny, mass.clamp_min(tiny).log(), density).flatten(1).sum(1)
+        vanished = mass <= TINY
+        some = vanished.device.type != "cpu" or bool(vanished.any())  # a GPU would have to be waited for
+        log_mass = mass.clamp_min_(TINY).log()
+        if some:
+            density = -(distance**2) - log_std + math.log(2 * HALF_LEVEL / math.sqrt(2 * math.pi))
+            log_mass = torch.where(vanished, density, log_mass)
+        if any(ctx.needs_input_grad):
+            by_mass = mass.mul_(math.sqrt(math.pi)).reciprocal_()
+            at_near, at_far = near.square().neg_().exp_(), far.square().neg_().exp_()
+            by_log_std = near.mul_(at_near).sub_(far.mul_(at_far)).mul_(by_mass)
+            by_distance = at_far.sub_(at_near).mul_(by_mass)
+            if some:
+                by_log_std = torch.where(vanished, 2 * distance**2 - 1, by_log_std)
+                by_distance = torch.where(vanished, -2 * distance, by_distance)
+            ctx.save_for_backward(by_distance.mul_(scale).mul_(sign.neg_()), by_log_std)
+        return log_mass
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        (gradient,) = gradients
+        by_center, by_log_std = ctx.saved_tensors
+        return gradient * by_center, (gradient * by_log_std).sum(), None
 
 
 Likelihood = Bernoulli | DiscretizedGaussian

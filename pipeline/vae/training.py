@@ -49,6 +49,7 @@ class Training:
         bound: Bound = one_draw,
     ) -> None:
         self.vae, self.train, self.validation = vae, train, validation
+        vae.precision = settings.precision
         self.settings, self.kl_weight, self.seed, self.bound = settings, kl_weight, seed, bound
         self.optimizer = torch.optim.AdamW(
             vae.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True

@@ -55,3 +55,16 @@ def test_bernoulli_is_the_negative_binary_cross_entropy_per_image() -> None:
 def test_a_posterior_draw_is_mean_plus_deviation_times_noise() -> None:
     posterior = DiagonalGaussian(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 4.0]]).log())
     torch.testing.assert_close(posterior.sample(torch.tensor([[1.0, -1.0]])), torch.tensor([[2.0, -2.0]]))
+
+
+@pytest.mark.parametrize("std", [0.02, 0.2])
+def test_the_gradient_of_a_discretized_gaussian_is_that_of_its_value(std: float) -> None:
+    """In float64, at grey levels of all kinds, whose masses at the smaller deviation vanish here and there."""
+    levels = torch.tensor([0.0, 1.0, 10 / 255, 128 / 255]).double()
+    images = levels.view(4, 1, 1, 1).expand(4, 3, 1, 1)
+    center = (images + torch.tensor([-0.4, 0.01, 0.7]).double().view(1, 3, 1, 1)).requires_grad_()
+    log_std = torch.tensor(std).double().log().requires_grad_()
+    assert torch.autograd.gradcheck(lambda *of: DiscretizedGaussian(*of).log_prob(images), (center, log_std))
+    with torch.no_grad():
+        fixed = DiscretizedGaussian(center, log_std).log_prob(images)
+    assert torch.equal(fixed, DiscretizedGaussian(center, log_std).log_prob(images))

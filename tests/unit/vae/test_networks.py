@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from pipeline.vae.images import to_float
-from pipeline.vae.networks import VAE, Architecture, build_vae, multiply_adds, parameter_count
+from pipeline.vae.networks import GELU, VAE, Architecture, build_vae, multiply_adds, parameter_count
 
 
 def test_shapes_of_posterior_and_likelihood(
@@ -63,3 +64,13 @@ def test_headers_state_a_point_and_leave_a_gaussian_out() -> None:
     architecture = Architecture("fc", (16,), 4, "gaussian", 0)
     assert "posterior" not in architecture.as_dict()
     assert replace(architecture, posterior="point").as_dict()["posterior"] == "point"
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 4, 4)])
+def test_gelu_is_that_of_pytorch_and_keeps_the_order_in_memory(shape: tuple[int, ...]) -> None:
+    features = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    if len(shape) == 4:
+        features = features.to(memory_format=torch.channels_last)
+    found = GELU()(features)
+    torch.testing.assert_close(found, F.gelu(features), atol=1e-6, rtol=1e-6)
+    assert found.stride() == features.stride()

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from pipeline.params import Train
-from pipeline.vae.images import generator
+from pipeline.vae.images import generator, to_float
 from pipeline.vae.networks import VAE, build_vae
+from pipeline.vae.objective import bound_terms
 from pipeline.vae.training import EpochMetrics, NonFiniteError, Training, learning_rate, symptoms, validate, warm_up
 
 SETTINGS = Train(
@@ -24,6 +25,7 @@ SETTINGS = Train(
     weight_decay=0.0,
     max_grad_norm=1e6,
     horizontal_flips=True,
+    precision="float32",
 )
 
 
@@ -186,3 +188,26 @@ def test_a_runaway_deviation_is_told_with_its_size(
         vae.get_parameter("encoder.3.weight").mul_(5)
         vae.likelihood_log_std.fill_(deviation).log_()
     assert told in symptoms(vae, shapes)["runaway deviation"]
+
+
+def test_in_bfloat16_all_but_products_is_float32_and_what_is_measured_is_as_ever(
+    tiny_vae: Callable[..., VAE], shapes: torch.Tensor, model: str
+) -> None:
+    vaes, terms = [tiny_vae(model, prior_components=3) for _ in range(2)], []
+    images = to_float(shapes)
+    noise = torch.zeros(len(images), 4)
+    for vae, precision in zip(vaes, ("float32", "bfloat16"), strict=True):
+        training = Training(vae, shapes, shapes, SETTINGS.model_copy(update={"precision": precision}), 1.0, 0)
+        vae.eval()
+        measured = bound_terms(vae, images, noise).elbo
+        vae.train()
+        terms.append((measured, bound_terms(vae, images, noise).elbo))
+        training._take_step(images)
+        assert {parameter.dtype for parameter in vae.parameters()} == {torch.float32}
+        kept = [value for state in training.optimizer.state.values() for value in state.values()]
+        assert {value.dtype for value in kept} == {torch.float32}
+    (exact, in_float32), (measured, in_bfloat16) = terms
+    assert torch.equal(measured, exact)
+    assert in_bfloat16.dtype == torch.float32
+    assert not torch.equal(in_bfloat16, in_float32)
+    torch.testing.assert_close(in_bfloat16, in_float32, rtol=1e-2, atol=1.0)
