@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from markdown_it import MarkdownIt
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from pipeline import storage
@@ -78,27 +78,19 @@ def slug(heading: str) -> str:
 
 def with_figures(text: str, root: Path, weights: Mapping[str, float]) -> Markup:
     """HTML with each image in it, by its path below reports/, made part of it."""
-
-    def replaced(match: re.Match[str]) -> str:
-        return figure(root, storage.REPORTS / match["source"], match["alt"], weights)
-
-    return Markup(IMAGE.sub(replaced, text))
+    return Markup(IMAGE.sub(lambda image: figure(root, storage.REPORTS / image["source"], image["alt"], weights), text))
 
 
 def figure(root: Path, path: Path, alt: str, weights: Mapping[str, float]) -> Markup:
     """An image and under it, in one line, what it was made from."""
     data = base64.b64encode((root / path).read_bytes()).decode()
     text = storage.load_figure_text(root / path)
-    shown = [
-        f"{key.removesuffix('.weights.md5')}, kl_weight {weights[md5]:g}, weights.md5 {md5[:8]}"
-        for key, md5 in text.items()
-        if key.endswith(".weights.md5")
-    ]
-    made_from = "; ".join([*shown, f"data.md5 {text['data.md5'][:8]}"])
-    return Markup(
-        f'<figure><img src="data:image/png;base64,{data}" alt="{escape(alt)}">'
-        f"<figcaption>{escape(made_from)}; <code>python -m pipeline trace {path}</code></figcaption></figure>"
+    suffix = ".weights.md5"
+    weights_md5 = {key.removesuffix(suffix): md5 for key, md5 in text.items() if key.endswith(suffix)}
+    filled = TEMPLATES.get_template("figure.html.j2").render(
+        data=data, alt=alt, weights_md5=weights_md5, kl_weights=weights, data_md5=text["data.md5"], path=path
     )
+    return Markup(filled.strip())
 
 
 def kl_weights(root: Path) -> dict[str, float]:
@@ -170,18 +162,17 @@ class Axis:
     def ticks(self) -> list[tuple[float, str]]:
         """Places of round values, and their labels."""
         locator = LogLocator() if self.logarithmic else MaxNLocator(6)
-        return [
-            (self.place(v), f"{v:g}") for v in locator.tick_values(self.low, self.high) if self.low <= v <= self.high
-        ]
+        values = locator.tick_values(self.low, self.high)
+        return [(self.place(value), f"{value:g}") for value in values if self.low <= value <= self.high]
 
 
 def chart(
     title: str, x_label: str, series: Mapping[str, Sequence[Point]], logarithmic: bool = False, radius: float = 4
 ) -> Markup:
     """Curves of named points; `logarithmic` is the axis of x."""
-    points = [point for curve in series.values() for point in curve]
-    margin = 0.05 * (max(p.y for p in points) - min(p.y for p in points))
-    x = Axis(x_label, min(p.x for p in points), max(p.x for p in points), LEFT, WIDTH - RIGHT, logarithmic)
-    y = Axis("", min(p.y for p in points) - margin, max(p.y for p in points) + margin, HEIGHT - BOTTOM, TOP)
+    xs, ys = zip(*((point.x, point.y) for curve in series.values() for point in curve), strict=True)
+    margin = 0.05 * (max(ys) - min(ys))
+    x = Axis(x_label, min(xs), max(xs), LEFT, WIDTH - RIGHT, logarithmic)
+    y = Axis("", min(ys) - margin, max(ys) + margin, HEIGHT - BOTTOM, TOP)
     template = TEMPLATES.get_template("chart.svg.j2")
     return Markup(template.render(title=title, x=x, y=y, series=series, width=WIDTH, height=HEIGHT, radius=radius))

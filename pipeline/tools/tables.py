@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from jinja2 import FileSystemLoader
 
 from pipeline import storage
@@ -18,7 +19,6 @@ from pipeline.study.assignment import EPOCHS
 from pipeline.study.report import FOLDER, TEMPLATES, Estimate, Reports, shown
 from pipeline.tracking.records import CELLS
 
-README = Path("README.md")
 COMPARISONS = storage.REPORTS / "comparisons"  # what no stage measures: benchmarks and comparisons with others
 BLOCK = re.compile(r"(?P<start><!-- (?P<name>\w+) -->\n)(?P<table>.*?)(?P<end><!-- end -->)", re.DOTALL)
 TABLES = (
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] = ()) -> None:
 
 def pages(root: Path = Path()) -> list[Path]:
     """README.md and docs/*.md below `root`."""
-    return [root / README, *sorted((root / "docs").glob("*.md"))]
+    return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
 
 
 def with_tables(text: str, root: Path) -> str:
@@ -67,22 +67,10 @@ def table(name: str, root: Path) -> str:
     return template.render(reports=Reports(root), over_seeds=over_seeds, assignment_epochs=EPOCHS)
 
 
-def median(values: Sequence[float], form: str = ".2f", unit: float = 1.0) -> str:
-    """The median of some rounds, in units of `unit`, and, in parentheses, what they range over."""
-    scaled = [value / unit for value in values]
-    return shown({"value": statistics.median(scaled), "interval": (min(scaled), max(scaled))}, form)
-
-
-def ratios(above: Sequence[float], below: Sequence[float], weight: float = 1.0) -> list[float]:
-    """Round by round `weight` times the one over the other."""
-    return [high * weight / low for high, low in zip(above, below, strict=True)]
-
-
-def differences(later: Sequence[float], earlier: Sequence[float]) -> list[float]:
-    """Round by round the one less the other."""
-    return [end - start for end, start in zip(later, earlier, strict=True)]
+def median(values: Sequence[float], form: str = ".2f") -> str:
+    """The median of some rounds and, in parentheses, what they range over."""
+    return shown({"value": statistics.median(values), "interval": (min(values), max(values))}, form)
 
 
 ENVIRONMENT = TEMPLATES.overlay(loader=FileSystemLoader([Path(__file__).parent / "templates", FOLDER]))
-ENVIRONMENT.filters |= {"median": median}
-ENVIRONMENT.globals |= {"ratios": ratios, "differences": differences}
+ENVIRONMENT.filters |= {"median": median, "array": np.array}  # arrays, so that rounds are divided one by one
