@@ -26,12 +26,12 @@ from bench.processes import ROOT
 from pipeline import storage
 from pipeline.params import MODELS, PARAMS_FILE, Model, Params, changed, load_yaml
 from pipeline.study.assignment import BATCH_SIZE, EPOCHS, LATENT_DIM, LEARNING_RATE, AssignmentVAE, assignment_losses
-from pipeline.tools.tables import WAYS
 from pipeline.vae.device import place, prepare
 from pipeline.vae.images import generator
 from pipeline.vae.networks import VAE, architecture, build_vae
 from pipeline.vae.training import Training, validate
 
+WAYS = ("notebook", "pythae", "ours", "default")  # of training
 STANDARD_PRIOR = "prior_components=0"  # N(0, I), the assignment's
 # The assignment's likelihood, with the best of the few recipes tried for it in batches of 128.
 BERNOULLI = (

@@ -25,7 +25,7 @@ import yaml
 from torch import nn
 
 from bench.commands import answer_times
-from bench.contenders import edited, parameters
+from bench.contenders import WAYS, edited, parameters
 from bench.many_images import write_images
 from bench.overhead import tracking_share
 from bench.processes import ROOT, Watched, python
@@ -110,11 +110,11 @@ def machine() -> dict[str, Any]:
 
 def training(images: Path, _: list[str]) -> dict[str, Any]:
     """Images per second of each way and model, and the machine's peak: a value for each round."""
-    found: dict[str, Any] = {model: {way: [] for way in tables.WAYS} for model in MODELS}
+    found: dict[str, Any] = {model: {way: [] for way in WAYS} for model in MODELS}
     peaks = []
     for _round in range(ROUNDS):
         for model in MODELS:
-            for way in tables.WAYS:
+            for way in WAYS:
                 found[model][way].append(contend(way, "--model", model, "--data", images, "--steps", STEPS))
         peaks.append(contend("peak"))
     return found | {"peak": peaks, "multiply_adds": {model: multiply_adds_of_a_step(model) for model in MODELS}}

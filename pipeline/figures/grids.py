@@ -34,12 +34,11 @@ def rows_of_images(title: str, panels: Mapping[Any, Sequence[tuple[str, Tensor]]
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     figure.suptitle(title, fontsize="medium")
     shared = len({tuple(label for label, _ in panel) for panel in panels.values()}) == 1
-    for index, (axes, (name, panel)) in enumerate(
-        zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True)
-    ):
+    places = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (name, panel) in zip(places, panels.items(), strict=True):
         _show(axes, torch.cat([images for _, images in panel]), columns)
         axes.set_title(name, fontsize="small")
-        if index == 0 or not shared:
+        if axes is places[0] or not shared:
             centers = [PITCH // 2 + 1 + PITCH * row for row in range(rows)]
             axes.set_yticks(centers, [label for label, _ in panel], fontsize="x-small")
             axes.tick_params(length=0)
@@ -49,6 +48,5 @@ def rows_of_images(title: str, panels: Mapping[Any, Sequence[tuple[str, Tensor]]
 def _show(axes: Axes, images: Tensor, columns: int) -> None:
     grid = make_grid(torch.as_tensor(images), nrow=columns, padding=BORDER, pad_value=255)  # [3, H, W]
     axes.imshow(grid.permute(1, 2, 0).numpy(), interpolation="nearest")
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)

@@ -34,18 +34,17 @@ Row = Mapping[str, float]
 
 def latent_map(title: str, maps: Mapping[Model, Tensor], labels: Tensor, classes: Sequence[str]) -> Figure:
     """Points [N, 2] by model, coloured by class; of more than MOST_NAMED classes the legend says only how."""
-    figure, panels = _panels(title, 4.4, len(maps))
+    figure, panels = _panels(title, 4.4, [NAMES[model] for model in maps], [""] * len(maps))
     count = len(classes)
     if count <= MOST_NAMED:
         names, families = drawable(classes)
         colors: list[Any] = [f"C{number}" if count <= 10 else colormaps["tab20"](number) for number in range(count)]
     else:
         colors = [colormaps["turbo"](number / (count - 1)) for number in range(count)]
-    for axes, (model, points) in zip(panels, maps.items(), strict=True):
+    for axes, points in zip(panels, maps.values(), strict=True):
         for number, color in enumerate(colors):
             chosen = points[labels == number]
             axes.scatter(chosen[:, 0], chosen[:, 1], s=1.5, color=color, alpha=0.4, linewidths=0)
-        axes.set_title(NAMES[model], fontsize="small")
         axes.tick_params(labelsize="x-small")
         axes.set_aspect("equal")
     if count <= MOST_NAMED:
@@ -76,15 +75,14 @@ def drawable(names: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def training_curves(title: str, curves: Mapping[Model, Series]) -> Figure:
     """elbo, rate and distortion over epochs; `curves` by model, columns epoch, train/elbo, validation/elbo, ..."""
-    figure, panels = _panels(title, 3.0, 3)
-    for axes, term in zip(panels, ("elbo", "distortion", "rate"), strict=True):
+    terms = ("elbo", "distortion", "rate")
+    figure, panels = _panels(title, 3.0, [f"{term}, nats per image" for term in terms], ["epoch"] * 3)
+    for axes, term in zip(panels, terms, strict=True):
         for model, columns in curves.items():
-            line = {"color": COLORS[model], "linewidth": 1.5}
             marker = "o" if len(columns["epoch"]) == 1 else None
-            axes.plot(columns["epoch"], columns[f"validation/{term}"], label=NAMES[model], marker=marker, **line)
-            axes.plot(columns["epoch"], columns[f"train/{term}"], linestyle=":", marker=marker, **line)
-        axes.set_title(f"{term}, nats per image", fontsize="small")
-        axes.set_xlabel("epoch", fontsize="small")
+            line = {"color": COLORS[model], "linewidth": 1.5, "marker": marker}
+            axes.plot(columns["epoch"], columns[f"validation/{term}"], label=NAMES[model], **line)
+            axes.plot(columns["epoch"], columns[f"train/{term}"], linestyle=":", **line)
         axes.xaxis.get_major_locator().set_params(integer=True)
         late = [value for columns in curves.values() for value in columns[f"validation/{term}"][1:]]
         if late:  # the first epoch is far off: leave it out of the limits, so that the rest can be told apart
@@ -138,34 +136,29 @@ def calibration(title: str, ladders: Mapping[str, Mapping[str, Any]]) -> Figure:
 
 def quality_by_radius(title: str, curves: Mapping[Model, Sequence[Sequence[Row]]]) -> Figure:
     """Fréchet distance, classifier's confidence and density over radius; `curves` by model, one a training."""
-    figure, panels = _panels(title, 3.0, 3)
     labels = {"frechet": "Fréchet distance", "confidence": "classifier's confidence", "density": "density"}
-    for axes, (key, label) in zip(panels, labels.items(), strict=True):
+    figure, panels = _panels(title, 3.0, list(labels.values()), ["distance from the centre"] * 3)
+    for axes, key in zip(panels, labels, strict=True):
         for model, trainings in curves.items():
             for number, rows in enumerate(trainings):
                 name = NAMES[model] if number == 0 else None
                 axes.plot(*_columns(rows, "radius", key), color=COLORS[model], label=name)
         radii = [row["radius"] for row in next(iter(curves.values()))[0]]
         axes.axvline(radii[-1] / 2, color="grey", linestyle=":", label="typical shell")
-        axes.set_title(label, fontsize="small")
-        axes.set_xlabel("distance from the centre", fontsize="small")
     axes.legend(fontsize="x-small")
     return _finished(figure)
 
 
 def luminance_walks(title: str, walks: Mapping[Model, Sequence[Mapping[str, Any]]]) -> Figure:
     """Mean luminance along z = A·1 and along the direction that explains it best; `walks` by model, one a training."""
-    figure, (left, right) = _panels(title, 3.0, 2, sharey=True)
-    for axes, key, start, end, label in (
-        (left, "ones", 0.0, 1.0, "A, along z = A·1"),
-        (right, "direction", -3.0, 3.0, "deviations along the direction of luminance"),
-    ):
+    below = ["A, along z = A·1", "deviations along the direction of luminance"]
+    figure, (left, right) = _panels(title, 3.0, ["", ""], below, sharey=True)
+    for axes, key, start, end in ((left, "ones", 0.0, 1.0), (right, "direction", -3.0, 3.0)):
         for model, trainings in walks.items():
             for number, walk in enumerate(trainings):
                 values = walk[f"{key}_luminance"]
                 places = [start + (end - start) * step / (len(values) - 1) for step in range(len(values))]
                 axes.plot(places, values, color=COLORS[model], label=NAMES[model] if number == 0 else None)
-        axes.set_xlabel(label, fontsize="small")
     left.set_ylabel("mean luminance, 0 to 1", fontsize="small")
     left.legend(fontsize="x-small")
     return _finished(figure)
@@ -173,26 +166,24 @@ def luminance_walks(title: str, walks: Mapping[Model, Sequence[Mapping[str, Any]
 
 def kl_weights(title: str, rows: Sequence[Row]) -> Figure:
     """Rate and distortion, distances and active units of trainings with several kl_weight, a row for each training."""
-    figure, (curve, quality, units) = _panels(title, 3.2, 3)
+    above = ["distortion, nats per image", "Fréchet distance", "active units"]
+    below = ["rate, nats per image", "kl_weight", "kl_weight"]
+    figure, (curve, quality, units) = _panels(title, 3.2, above, below)
     curve.plot(*_columns(rows, "rate", "distortion"), "o", color=COLORS["conv"], markersize=4)
     for row in _first_of_each(rows):
         curve.annotate(
             f"{row['kl_weight']:g}", (row["rate"], row["distortion"]), (4, 3), textcoords="offset points", fontsize=6
         )
     curve.set_xscale("log")
-    curve.set_xlabel("rate, nats per image", fontsize="small")
-    curve.set_title("distortion, nats per image", fontsize="small")
     for key, label in (
         ("reconstructions_frechet", "reconstructions"),
         ("prior_frechet", "prior samples"),
         ("mixture_frechet", "samples of a fitted mixture"),
     ):
         _against_weight(quality, rows, key, label)
-    quality.set_title("Fréchet distance", fontsize="small")
     quality.set_ylim(0, 1.4 * quality.get_ylim()[1])  # room for the legend
     quality.legend(fontsize="x-small", loc="upper left")
     _against_weight(units, rows, "active_units", "active units")
-    units.set_title("active units", fontsize="small")
     units.set_ylim(bottom=0)
     return _finished(figure)
 
@@ -202,16 +193,14 @@ def smoothness(title: str, rows: Sequence[Row], straight: float) -> Figure:
 
     `straight` is the largest step of a path that is straight and evenly walked.
     """
-    figure, (largest, unit, plausible) = _panels(title, 3.0, 3)
+    above = ["largest step of an interpolation", "a step of length 1", "plausible to the classifier"]
+    figure, (largest, unit, plausible) = _panels(title, 3.0, above, ["kl_weight"] * 3)
     _against_weight(largest, rows, "largest_step", "between pictures")
     largest.axhline(straight, color="grey", linestyle=":", label="straight and even")
-    largest.set_title("largest step of an interpolation", fontsize="small")
     largest.legend(fontsize="x-small")
     _against_weight(unit, rows, "unit_step", "")
-    unit.set_title("a step of length 1", fontsize="small")
     _against_weight(plausible, rows, "plausible_between", "between pictures")
     _against_weight(plausible, rows, "plausible_ends", "their ends")
-    plausible.set_title("plausible to the classifier", fontsize="small")
     plausible.set_ylim(0, 1)
     plausible.legend(fontsize="x-small")
     return _finished(figure)
@@ -224,7 +213,8 @@ def estimators(
 
     elbo is the mean of WINDOW steps.
     """
-    figure, (variance, elbo) = _panels(title, 3.2, 2)
+    above = ["relative variance, linear Gaussian model", "elbo of a convolutional VAE, nats per image"]
+    figure, (variance, elbo) = _panels(title, 3.2, above, ["latent dimensions", "step"])
     for number, (key, name) in enumerate(ESTIMATORS.items()):
         for rows in known:
             variance.loglog(*_columns(rows, "latent_dim", key), "o-", color=f"C{number}", markersize=3, linewidth=1)
@@ -232,10 +222,6 @@ def estimators(
             means = [sum(values[i : i + WINDOW]) / WINDOW for i in range(0, len(values) - WINDOW + 1, WINDOW)]
             places = [WINDOW * (i + 0.5) for i in range(len(means))]
             elbo.plot(places, means, color=f"C{number}", linewidth=1, label=name if index == 0 else None)
-    variance.set_title("relative variance, linear Gaussian model", fontsize="small")
-    variance.set_xlabel("latent dimensions", fontsize="small")
-    elbo.set_title("elbo of a convolutional VAE, nats per image", fontsize="small")
-    elbo.set_xlabel("step", fontsize="small")
     elbo.legend(fontsize="x-small", loc="lower right")
     return _finished(figure)
 
@@ -247,13 +233,10 @@ def _against_weight(axes: Axes, rows: Sequence[Row], key: str, label: str) -> No
     weights = sorted({row["kl_weight"] for row in rows} - {0.0})
     axes.set_xscale("symlog", linthresh=weights[0])
     axes.set_xticks([0, *weights], [f"{weight:g}" for weight in (0, *weights)], rotation=90)
-    axes.set_xlabel("kl_weight", fontsize="small")
 
 
 def _first_of_each(rows: Sequence[Row]) -> list[Row]:
-    first: dict[float, Row] = {}
-    for row in rows:
-        first.setdefault(row["kl_weight"], row)
+    first = {row["kl_weight"]: row for row in reversed(rows)}
     return [first[weight] for weight in sorted(first)]
 
 
@@ -261,11 +244,17 @@ def _columns(rows: Sequence[Row], *keys: str) -> list[list[float]]:
     return [[row[key] for row in rows] for key in keys]
 
 
-def _panels(title: str, height: float, count: int, sharey: bool = False) -> tuple[Figure, Any]:
-    """A figure `height` inches high, and its axes side by side."""
+def _panels(
+    title: str, height: float, above: Sequence[str], below: Sequence[str], sharey: bool = False
+) -> tuple[Figure, Any]:
+    """A figure `height` inches high, and its axes side by side, with a title above and a label below each."""
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
     figure.suptitle(title, fontsize="medium")
-    return figure, figure.subplots(1, count, sharey=sharey, squeeze=False)[0]
+    panels = figure.subplots(1, len(above), sharey=sharey, squeeze=False)[0]
+    for axes, name, label in zip(panels, above, below, strict=True):
+        axes.set_title(name, fontsize="small")
+        axes.set_xlabel(label, fontsize="small")
+    return figure, panels
 
 
 def _finished(figure: Figure) -> Figure:

@@ -58,17 +58,16 @@ def main() -> None:
     elbos: dict[str, list[list[float]]] = {
         name: [seed["vae"][name]["elbo"] for seed in gradients] for name in ESTIMATORS
     }
-    title = f"Estimators of gradients: {data.name}, conv, epochs: {estimated['train.epochs']}"
+    epochs = f"{data.name}, conv, epochs: {estimated['train.epochs']}"
+    by_weight = weight_strips(list(weighted.values()), test)
+    by_code = code_strips(list(compared.values()), train, test, settings)
     drawn: list[tuple[str, Iterable[str], Figure]] = [  # name, trainings that it shows, figure
         ("kl_weights", sweep, plots.kl_weights(f"The weight of the KL term: {where}", rows)),
         ("smoothness", sweep, plots.smoothness(f"Smoothness by kl_weight: {where}", rows, 1 / (settings.steps - 1))),
-        ("estimators", (), plots.estimators(title, known, elbos)),  # these trainings keep no weights
+        ("estimators", (), plots.estimators(f"Estimators of gradients: {epochs}", known, elbos)),  # keep no weights
+        ("kl_weights_pictures", weighted, rows_of_images(f"Pictures by kl_weight: {where}", by_weight)),
+        ("autoencoder", compared, rows_of_images(f"An autoencoder, and the VAE with kl_weight 1: {where}", by_code)),
     ]
-    panels = weight_strips(list(weighted.values()), test)
-    drawn.append(("kl_weights_pictures", weighted, rows_of_images(f"Pictures by kl_weight: {where}", panels)))
-    panels = code_strips(list(compared.values()), train, test, settings)
-    title = f"An autoencoder, and the VAE with kl_weight 1: {where}"
-    drawn.append(("autoencoder", compared, rows_of_images(title, panels)))
 
     code, figures = lineage.code_hash("answers"), []
     for name, shown, figure in drawn:
@@ -127,12 +126,12 @@ def over_seeds(rows: Sequence[Mapping[str, float]]) -> Numbers:
 def weight_strips(trained: Sequence[Trained], test: Tensor) -> Strips:
     """For each kl_weight images of the same test images and of the same draws from the prior."""
     images = test[:COLUMNS]
-    reconstructions, samples = [("test", images)], [("", torch.full_like(images, 255))]
+    strips: Strips = {"reconstructions": [("test", images)], "prior samples": [("", torch.full_like(images, 255))]}
     for model in sorted(trained, key=lambda model: float(model.parameters["kl_weight"])):
         label = f"{model.parameters['kl_weight']:g}"
-        reconstructions.append((label, decode(model.vae, posterior_means(model.vae, images))))
-        samples.append((label, decode(model.vae, prior_latents(model.vae, COLUMNS, seed=0))))
-    return {"reconstructions": reconstructions, "prior samples": samples}
+        strips["reconstructions"].append((label, decode(model.vae, posterior_means(model.vae, images))))
+        strips["prior samples"].append((label, decode(model.vae, prior_latents(model.vae, COLUMNS, seed=0))))
+    return strips
 
 
 def code_strips(trained: Sequence[Trained], train: Tensor, test: Tensor, settings: Survey) -> Strips:

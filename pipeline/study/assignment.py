@@ -6,12 +6,10 @@ Adam at a constant 1e-3, batches of 128, ReLU, sigmoid then binary cross-entropy
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
+from tqdm import trange
 
 from pipeline import storage
 from pipeline.metrics.distances import measure_distances
@@ -44,8 +42,7 @@ def main(model: Model) -> None:
     }  # fmt: skip
     record = Record(f"train@{model}", parameters, data.name, data.md5, trained_with=parameters)
     whole = torch.cat([train, validation])  # the assignment held none out
-    with tqdm(total=EPOCHS[model], desc=f"assignment {model}", unit=" epochs", disable=None) as bar:
-        network = train_assignment(model, whole, EPOCHS[model], params.seed, lambda _: bar.update())
+    network = train_assignment(model, whole, EPOCHS[model], params.seed)
     weights = storage.weights_path("assignment").with_name(f"{model}.safetensors")
     save_state(weights, network.state_dict(), {"data": {"name": data.name, "md5": data.md5}})
     record.weights_md5 = {model: storage.md5(weights)}
@@ -75,20 +72,18 @@ class AssignmentVAE(nn.Module):
         if model == "fc":
             self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(3072, 768), nn.ReLU())
             self.decoder = nn.Sequential(
-                *(nn.Linear(LATENT_DIM, 768), nn.ReLU(), nn.Linear(768, 3072), nn.Sigmoid()),
-                nn.Unflatten(1, (3, 32, 32)),
+                nn.Linear(LATENT_DIM, 768), nn.ReLU(), nn.Linear(768, 3072), nn.Sigmoid(), nn.Unflatten(1, (3, 32, 32))
             )
         else:
             self.encoder = nn.Sequential(
-                *(nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.ReLU()),
-                *(nn.Conv2d(64, 128, 3, 2, 1), nn.ReLU(), nn.Flatten()),
-            )
+                nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.ReLU(),
+                nn.Conv2d(64, 128, 3, 2, 1), nn.ReLU(), nn.Flatten(),
+            )  # fmt: skip
             self.decoder = nn.Sequential(
-                *(nn.Linear(LATENT_DIM, 128 * 4 * 4), nn.ReLU(), nn.Unflatten(1, (128, 4, 4))),
-                *(nn.ConvTranspose2d(128, 64, 3, 2, 1, 1), nn.ReLU()),
-                *(nn.ConvTranspose2d(64, 32, 3, 2, 1, 1), nn.ReLU()),
-                *(nn.ConvTranspose2d(32, 3, 3, 2, 1, 1), nn.Sigmoid()),
-            )
+                nn.Linear(LATENT_DIM, 128 * 4 * 4), nn.ReLU(), nn.Unflatten(1, (128, 4, 4)),
+                nn.ConvTranspose2d(128, 64, 3, 2, 1, 1), nn.ReLU(), nn.ConvTranspose2d(64, 32, 3, 2, 1, 1), nn.ReLU(),
+                nn.ConvTranspose2d(32, 3, 3, 2, 1, 1), nn.Sigmoid(),
+            )  # fmt: skip
         width = 768 if model == "fc" else 128 * 4 * 4
         self.mean, self.log_var = nn.Linear(width, LATENT_DIM), nn.Linear(width, LATENT_DIM)
 
@@ -107,22 +102,19 @@ def assignment_loss(output: Output, images: Tensor) -> Tensor:
     return cross_entropy - 0.5 * (1 + log_var - mean.pow(2) - log_var.exp()).sum(1)
 
 
-def train_assignment(
-    model: str, images: Tensor, epochs: int, seed: int, on_epoch: Callable[[int], object] = lambda epoch: None
-) -> AssignmentVAE:
+def train_assignment(model: str, images: Tensor, epochs: int, seed: int) -> AssignmentVAE:
     """A network trained on uint8 images [N, 3, 32, 32]."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = AssignmentVAE(model).to(images.device)
     optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
     shuffle, noise = generator(seed, "shuffle"), generator(seed, "training noise")
-    for epoch in range(1, epochs + 1):
+    for _ in trange(epochs, desc=f"assignment {model}", unit=" epochs", disable=None):
         for batch in batches(images, BATCH_SIZE, shuffle):
             eps = torch.randn(len(batch), LATENT_DIM, generator=noise).to(batch.device)
             optimizer.zero_grad()
             assignment_loss(network(batch, eps), batch).sum().backward()
             optimizer.step()
-        on_epoch(epoch)
     return network.eval()
 
 

@@ -13,14 +13,14 @@ from pipeline import storage
 from pipeline.figures import plots
 from pipeline.metrics import Estimate, over_draws
 from pipeline.metrics.paths import rank_correlation
-from pipeline.params import MODELS, STUDY_PARAMS, Model, load_yaml
+from pipeline.params import MODELS, STUDY_PARAMS, load_yaml
 from pipeline.tracking import lineage
 from pipeline.tracking.records import CELLS, Record
 
 VERDICTS = storage.REPORTS / "claims.json"
 RADIUS, LUMINANCE = storage.FIGURES / "radius.png", storage.FIGURES / "luminance.png"
 SEEDS = (0, 1, 2)
-FIGHTS = {  # conv against which cells, and what that makes equal
+FIGHTS = {  # conv against which cells of fc, and what that makes equal
     "fc": "at equal latent size, epochs and likelihood",
     "fc-longer": "at equal multiply-adds spent (FC trains longer)",
     "fc-narrow": "at equal parameters (FC with fewer hidden units)",
@@ -28,15 +28,17 @@ FIGHTS = {  # conv against which cells, and what that makes equal
 
 Verdict = Literal["holds", "does not hold", "undecided"]
 Thresholds = Mapping[str, float]
+Metrics = Mapping[str, Sequence[Mapping[str, Any]]]  # what was measured, by cell and then for each seed
 
 
 def main() -> None:
     """Write reports/claims.json and its figures, and print the verdicts."""
-    study = load_yaml(STUDY_PARAMS)
-    limits: Thresholds = study["claims"]
-    cells = Cells({name: cell["model"] for name, cell in (study["trainings"] | study["assignments"]).items()})
-    surveys = {model: cells.surveys(model) for model in MODELS}
-    claims = all_claims(cells, surveys, limits)
+    limits: Thresholds = load_yaml(STUDY_PARAMS)["claims"]
+    compared = {"conv": "conv", **dict.fromkeys(FIGHTS, "fc"), **{f"assignment-{model}": model for model in MODELS}}
+    measured = {cell: over_seeds(cell, f"{model}.json") for cell, model in compared.items()}
+    surveyed: dict[str, list[Path]] = {model: over_seeds(model, f"{model}_survey.json") for model in MODELS}
+    surveys = loaded(surveyed)
+    claims = all_claims(loaded(measured), surveys, limits)
     shown = [(f"{model}-{seed}", model) for model in MODELS for seed in SEEDS]  # cells that were surveyed
     weights = {cell: CELLS / cell / storage.weights_path(model) for cell, model in shown}
     _, header = storage.load_tensors(weights["fc-0"], ())
@@ -51,35 +53,20 @@ def main() -> None:
     walks = {model: [survey["luminance"] for survey in surveys[model]] for model in MODELS}
     storage.save_figure(LUMINANCE, plots.luminance_walks(f"Luminance along walks: {where}", walks), text)
     storage.save_json(VERDICTS, {"data": data, "where": where, "claims": [as_json(claim) for claim in claims]})
-    record.save([*sorted(cells.read), *weights.values()], [VERDICTS, RADIUS, LUMINANCE])
+    read = sorted(path for paths in (*measured.values(), *surveyed.values()) for path in paths)
+    record.save([*read, *weights.values()], [VERDICTS, RADIUS, LUMINANCE])
     for claim in claims:
         print(f"{claim.number}. {claim.says} {claim.verdict.capitalize()}.")
 
 
-class Cells:
-    """Numbers of the study's cells, whose models by name stand in study/params.yaml, and which files they came from."""
+def over_seeds(cell: str, file: str) -> list[Path]:
+    """A file of metrics in each of the cells of that name, which differ in seed."""
+    return [CELLS / f"{cell}-{seed}" / storage.METRICS / file for seed in SEEDS]
 
-    def __init__(self, models: Mapping[str, Model]) -> None:
-        self.models = models
-        self.read: dict[Path, Any] = {}
 
-    def ratios(self, key: str, above: str, below: str) -> list[float]:
-        """A metric of some cells over that of others, a value for each seed."""
-        return [self._metrics(f"{above}-{seed}")[key] / self._metrics(f"{below}-{seed}")[key] for seed in SEEDS]
-
-    def surveys(self, model: Model) -> list[dict[str, Any]]:
-        """What the surveys of a model's cells found, one for each seed."""
-        return [self._load(f"{model}-{seed}", f"{model}_survey.json") for seed in SEEDS]
-
-    def _metrics(self, cell: str) -> dict[str, float]:
-        metrics: dict[str, float] = self._load(cell, f"{self.models[cell]}.json")
-        return metrics
-
-    def _load(self, cell: str, name: str) -> Any:
-        path = CELLS / cell / storage.METRICS / name
-        if path not in self.read:
-            self.read[path] = storage.load_json(path)
-        return self.read[path]
+def loaded(files: Mapping[str, Sequence[Path]]) -> Metrics:
+    """The contents of JSON files, by the names that these go by."""
+    return {name: [storage.load_json(path) for path in paths] for name, paths in files.items()}
 
 
 @dataclass(frozen=True)
@@ -128,20 +115,20 @@ def above(measure: str, values: Sequence[float], threshold: float, decides: bool
     return Part(measure, over_draws(values), "above", threshold, decides)
 
 
-def all_claims(cells: Cells, surveys: Mapping[Model, Sequence[Mapping[str, Any]]], limits: Thresholds) -> list[Claim]:
-    """The assignment's five claims with what the study measured."""
+def all_claims(metrics: Metrics, surveys: Metrics, limits: Thresholds) -> list[Claim]:
+    """The assignment's five claims with what the study measured in its cells."""
+
+    def ratios(above: str, below: str, key: str = "samples_frechet") -> list[float]:
+        return [ours[key] / theirs[key] for ours, theirs in zip(metrics[above], metrics[below], strict=True)]
+
     trainings = [survey for model in MODELS for survey in surveys[model]]
-    key = "samples_frechet"
+    fights = {fight: ratios("conv", cell) for cell, fight in FIGHTS.items()}
     return [
-        architectures(
-            {fight: cells.ratios(key, "conv", cell) for cell, fight in FIGHTS.items()},
-            cells.ratios("reconstructions_frechet", "conv", "fc"),
-            limits,
-        ),
+        architectures(fights, ratios("conv", "fc", "reconstructions_frechet"), limits),
         centre([survey["radius"] for survey in trainings], limits),
         brightness([survey["luminance"] for survey in trainings], limits),
         smoothness([survey["interpolation"] for survey in trainings], limits),
-        recipe({model: cells.ratios(key, model, f"assignment-{model}") for model in MODELS}, limits),
+        recipe({model: ratios(model, f"assignment-{model}") for model in MODELS}, limits),
     ]
 
 

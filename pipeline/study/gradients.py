@@ -24,6 +24,7 @@ from pipeline.vae.training import Bound, NonFiniteError, Training, validate
 
 Estimator = Literal["reparameterized", "score_function", "leave_one_out"]
 ESTIMATORS: tuple[Estimator, ...] = get_args(Estimator)
+LogLikelihood = Callable[[Tensor], Tensor]  # log p(x|z) of latents [B, latent_dim], nats, [B]
 
 
 def main(model: Model) -> None:
@@ -50,12 +51,11 @@ def in_a_known_model(settings: Gradients, seed: int) -> list[dict[str, float]]:
     for latent_dim in (2**power for power in range(int(math.log2(settings.largest_latent_dim)) + 1)):
         rng = generator(seed, f"linear Gaussian model of {latent_dim}")
         model = linear_gaussian(settings.pixels, latent_dim, rng)
-        mean, log_std = torch.zeros(2, latent_dim, dtype=torch.float64)
         noise = torch.randn(settings.draws, settings.estimates, latent_dim, generator=rng).double()
-        exact = model.gradient(mean, log_std)
-        found = {name: gradient_estimates(name, model, mean, log_std, noise) for name in ESTIMATORS}
-        variances = {name: relative_variance(estimates, exact) for name, estimates in found.items()}
-        rows.append({"latent_dim": latent_dim} | variances)
+        posterior = DiagonalGaussian(*torch.zeros(2, settings.estimates, latent_dim, dtype=torch.float64))
+        exact = model.gradient(posterior.mean[0], posterior.log_std[0])
+        found = {name: posterior_gradients(name, posterior, model.log_likelihood, noise) for name in ESTIMATORS}
+        rows.append({"latent_dim": latent_dim} | {name: relative_variance(found[name], exact) for name in ESTIMATORS})
     return rows
 
 
@@ -99,27 +99,27 @@ def variance_in(vae: VAE, estimator: Estimator, images: Tensor, settings: Gradie
 
     def estimates(name: Estimator, count: int) -> list[Tensor]:
         noises = (torch.randn(shape, generator=rng).to(vae.device) for _ in range(count))
-        return [posterior_gradients(name, vae, images, noise) for noise in noises]
+        return [posterior_gradients(name, vae.encode(images), _likelihood_of(images, vae), noise) for noise in noises]
 
     exact = torch.stack(estimates("reparameterized", settings.reference_estimates)).mean(0)
     found = estimates(estimator, settings.variance_estimates)
     return sum(relative_variance(estimate, exact) for estimate in found) / len(found)
 
 
-def posterior_gradients(estimator: Estimator, vae: VAE, images: Tensor, noise: Tensor) -> Tensor:
-    """Gradients of E_q[log p(x|z)] with respect to each image's (mean, log_std), [B, 2 latent_dim].
+def posterior_gradients(
+    estimator: Estimator, posteriors: DiagonalGaussian, log_likelihood: LogLikelihood, noise: Tensor
+) -> Tensor:
+    """Estimates of the gradient of E_q[log p(x|z)] with respect to each of B posteriors' (mean, log_std).
 
-    Of images [B, 3, 32, 32] in 0..1, from noise [K, B, latent_dim].
+    [B, 2 latent_dim], from noise [K, B, latent_dim].
     """
-    encoded = vae.encode(images)
-    mean, log_std = (value.detach().requires_grad_() for value in (encoded.mean, encoded.log_std))
-    posterior = DiagonalGaussian(mean, log_std)
-    total = expected_log_likelihood(estimator, posterior, _likelihood_of(images, vae), noise).sum()
+    mean, log_std = (value.detach().requires_grad_() for value in (posteriors.mean, posteriors.log_std))
+    total = expected_log_likelihood(estimator, DiagonalGaussian(mean, log_std), log_likelihood, noise).sum()
     return torch.cat(torch.autograd.grad(total, (mean, log_std)), dim=1)
 
 
 def expected_log_likelihood(
-    estimator: Estimator, posterior: DiagonalGaussian, log_likelihood: Callable[[Tensor], Tensor], noise: Tensor
+    estimator: Estimator, posterior: DiagonalGaussian, log_likelihood: LogLikelihood, noise: Tensor
 ) -> Tensor:
     """E_q[log p(x|z)] of each image, nats, [B], estimated by K draws with noise [K, B, latent_dim] from N(0, I).
 
@@ -142,8 +142,7 @@ def expected_log_likelihood(
 
 def log_density(posterior: DiagonalGaussian, latents: Tensor) -> Tensor:
     """Log q(z) of latents [B, latent_dim], nats, [B]."""
-    noise = (latents - posterior.mean) * (-posterior.log_std).exp()
-    return -(0.5 * (noise**2 + LOG_2_PI) + posterior.log_std).sum(1)
+    return posterior.log_prob_of((latents - posterior.mean) * (-posterior.log_std).exp())
 
 
 @dataclass(frozen=True)
@@ -171,22 +170,12 @@ def linear_gaussian(pixels: int, latent_dim: int, rng: torch.Generator) -> Linea
     return LinearGaussian(weight, image)
 
 
-def gradient_estimates(
-    estimator: Estimator, model: LinearGaussian, mean: Tensor, log_std: Tensor, noise: Tensor
-) -> Tensor:
-    """Independent estimates of `model.gradient`, [B, 2 latent_dim], from noise [K, B, latent_dim]."""
-    means, log_stds = (value.expand(noise.shape[1:]).clone().requires_grad_() for value in (mean, log_std))
-    posterior = DiagonalGaussian(means, log_stds)
-    total = expected_log_likelihood(estimator, posterior, model.log_likelihood, noise).sum()
-    return torch.cat(torch.autograd.grad(total, (means, log_stds)), dim=1)
-
-
 def relative_variance(estimates: Tensor, gradient: Tensor) -> float:
     """Mean squared error of estimates [B, D] over the squared length of what they estimate, [D] or [B, D]."""
     errors = ((estimates - gradient) ** 2).sum()
     return float(errors / (gradient**2).expand_as(estimates).sum())
 
 
-def _likelihood_of(images: Tensor, vae: VAE) -> Callable[[Tensor], Tensor]:
+def _likelihood_of(images: Tensor, vae: VAE) -> LogLikelihood:
     """Log p(x|z) of images [B, 3, 32, 32] as a function of latents [B, latent_dim]."""
     return lambda latents: vae.decode(latents).log_prob(images)

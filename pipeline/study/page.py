@@ -9,14 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from pipeline import storage
 from pipeline.params import MODELS, NAMES
-from pipeline.study.report import distances_table, results_table
+from pipeline.study.report import TEMPLATES, Reports
 from pipeline.tracking.records import Record, load_records, record_folders
 
 PAGE, WORDS = storage.REPORTS / "index.html", storage.REPORTS / "README.md"
@@ -29,9 +28,6 @@ ASSIGNMENT = {  # its four figures, and what they show
 }
 HEADING = re.compile(r"<h([23])>(.*)</h\1>")
 IMAGE = re.compile(r'<img src="(?P<source>[^"]+)" alt="(?P<alt>[^"]*)" ?/?>')
-TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "templates"), undefined=StrictUndefined, autoescape=True
-)
 WIDTH, HEIGHT = 640, 320
 LEFT, RIGHT, TOP, BOTTOM = 76, 16, 12, 44  # around the area of the curves
 
@@ -51,17 +47,18 @@ def main() -> None:
 
 def render_page(root: Path) -> str:
     """The page of the reports below `root`."""
-    weights = kl_weights(root)
+    reports, weights = Reports(root), kl_weights(root)
     words = (root / WORDS).read_text(encoding="utf-8").partition("\n")[2]  # less its title
     images = [figure(root, storage.FIGURES / f"{name}.png", alt, weights) for name, alt in ASSIGNMENT.items()]
-    return TEMPLATES.get_template("page.html.j2").render(
-        data=storage.load_json(root / THEORY)["data"]["name"],
-        results=html(results_table(root)),
-        distances=html(distances_table(root)),
+    text = TEMPLATES.get_template("page.html.j2").render(
+        data=reports.load("theory.json")["data"]["name"],
+        results=html(TEMPLATES.get_template("results.md.j2").render(reports=reports)),
+        distances=html(TEMPLATES.get_template("distances.md.j2").render(reports=reports)),
         images=images,
         charts=curves(root),
         words=with_figures(html(words), root, weights),
     )
+    return text.strip()
 
 
 def html(markdown: str) -> Markup:
@@ -81,27 +78,19 @@ def slug(heading: str) -> str:
 
 def with_figures(text: str, root: Path, weights: Mapping[str, float]) -> Markup:
     """HTML with each image in it, by its path below reports/, made part of it."""
-
-    def replaced(match: re.Match[str]) -> str:
-        return figure(root, storage.REPORTS / match["source"], match["alt"], weights)
-
-    return Markup(IMAGE.sub(replaced, text))
+    return Markup(IMAGE.sub(lambda image: figure(root, storage.REPORTS / image["source"], image["alt"], weights), text))
 
 
 def figure(root: Path, path: Path, alt: str, weights: Mapping[str, float]) -> Markup:
     """An image and under it, in one line, what it was made from."""
     data = base64.b64encode((root / path).read_bytes()).decode()
     text = storage.load_figure_text(root / path)
-    shown = [
-        f"{key.removesuffix('.weights.md5')}, kl_weight {weights[md5]:g}, weights.md5 {md5[:8]}"
-        for key, md5 in text.items()
-        if key.endswith(".weights.md5")
-    ]
-    made_from = "; ".join([*shown, f"data.md5 {text['data.md5'][:8]}"])
-    return Markup(
-        f'<figure><img src="data:image/png;base64,{data}" alt="{escape(alt)}">'
-        f"<figcaption>{escape(made_from)}; <code>python -m pipeline trace {path}</code></figcaption></figure>"
+    suffix = ".weights.md5"
+    weights_md5 = {key.removesuffix(suffix): md5 for key, md5 in text.items() if key.endswith(suffix)}
+    filled = TEMPLATES.get_template("figure.html.j2").render(
+        data=data, alt=alt, weights_md5=weights_md5, kl_weights=weights, data_md5=text["data.md5"], path=path
     )
+    return Markup(filled.strip())
 
 
 def kl_weights(root: Path) -> dict[str, float]:
@@ -120,21 +109,11 @@ def curves(root: Path) -> dict[str, Markup]:
     found = {}
     for key in ("elbo", "rate"):
         title = f"{key} on validation pictures, nats per image"
-        series = {}
-        for model in MODELS:
-            columns = storage.load_table(root / storage.CURVES / f"{model}.csv")
-            rows = list(zip(columns["epoch"], columns[f"validation/{key}"], strict=True))
-            late = rows[1:] or rows  # the first epoch is far off
-            series[NAMES[model]] = [Point(x, y, f"{NAMES[model]}, epoch {x:g}: {y:.1f}") for x, y in late]
-        found[title] = chart(title, "epoch", series)
-    series = {}
-    for model in MODELS:
-        columns = storage.load_table(root / storage.CURVES / f"{model}_dimensions.csv")
-        series[NAMES[model]] = [
-            Point(rank, rate, f"{NAMES[model]}, dimension ranked {rank:g}: {rate:.2f}")
-            for rank, rate in zip(columns["rank"], columns["rate"], strict=True)
-        ]
+        series = by_model(root / storage.CURVES, ".csv", "epoch", f"validation/{key}", "epoch {:g}: {:.1f}")
+        late = {name: points[1:] or points for name, points in series.items()}  # the first epoch is far off
+        found[title] = chart(title, "epoch", late)
     title = "rate of each latent dimension, nats per image"
+    series = by_model(root / storage.CURVES, "_dimensions.csv", "rank", "rate", "dimension ranked {:g}: {:.2f}")
     found[title] = chart(title, "latent dimensions, ranked by rate", series, radius=2)
     points = [
         Point(rate, distortion, f"kl_weight {row['kl_weight']:g}: rate {rate:.1f}, distortion {distortion:.0f}")
@@ -144,6 +123,15 @@ def curves(root: Path) -> dict[str, Markup]:
     title = "distortion over rate by kl_weight, nats per image"
     found[title] = chart(title, "rate", {NAMES["conv"]: points}, logarithmic=True)
     return found
+
+
+def by_model(folder: Path, file: str, x: str, y: str, label: str) -> dict[str, list[Point]]:
+    """Points of two columns of each model's table; `label` says in a form of `format` what both tell."""
+    tables = {name: storage.load_table(folder / f"{model}{file}") for model, name in NAMES.items()}
+    return {
+        name: [Point(*values, f"{name}, {label.format(*values)}") for values in zip(table[x], table[y], strict=True)]
+        for name, table in tables.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -174,18 +162,17 @@ class Axis:
     def ticks(self) -> list[tuple[float, str]]:
         """Places of round values, and their labels."""
         locator = LogLocator() if self.logarithmic else MaxNLocator(6)
-        return [
-            (self.place(v), f"{v:g}") for v in locator.tick_values(self.low, self.high) if self.low <= v <= self.high
-        ]
+        values = locator.tick_values(self.low, self.high)
+        return [(self.place(value), f"{value:g}") for value in values if self.low <= value <= self.high]
 
 
 def chart(
     title: str, x_label: str, series: Mapping[str, Sequence[Point]], logarithmic: bool = False, radius: float = 4
 ) -> Markup:
     """Curves of named points; `logarithmic` is the axis of x."""
-    points = [point for curve in series.values() for point in curve]
-    margin = 0.05 * (max(p.y for p in points) - min(p.y for p in points))
-    x = Axis(x_label, min(p.x for p in points), max(p.x for p in points), LEFT, WIDTH - RIGHT, logarithmic)
-    y = Axis("", min(p.y for p in points) - margin, max(p.y for p in points) + margin, HEIGHT - BOTTOM, TOP)
+    xs, ys = zip(*((point.x, point.y) for curve in series.values() for point in curve), strict=True)
+    margin = 0.05 * (max(ys) - min(ys))
+    x = Axis(x_label, min(xs), max(xs), LEFT, WIDTH - RIGHT, logarithmic)
+    y = Axis("", min(ys) - margin, max(ys) + margin, HEIGHT - BOTTOM, TOP)
     template = TEMPLATES.get_template("chart.svg.j2")
     return Markup(template.render(title=title, x=x, y=y, series=series, width=WIDTH, height=HEIGHT, radius=radius))

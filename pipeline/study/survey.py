@@ -12,20 +12,11 @@ from torch import Tensor
 
 from pipeline import storage
 from pipeline.errors import InputError
-from pipeline.metrics import over_images
+from pipeline.metrics import over_images, paths
 from pipeline.metrics.bound import evaluate_images
 from pipeline.metrics.distances import frechet_distance, measure_distances
 from pipeline.metrics.features import Classifier, features_of, logits_of, restore_classifier
 from pipeline.metrics.latents import encoded, mixture_latents, share_outside
-from pipeline.metrics.paths import (
-    crossfade,
-    largest_steps,
-    luminance,
-    luminance_direction,
-    on_sphere,
-    rank_correlation,
-    spherical,
-)
 from pipeline.params import Measure, Model, Survey, load_params, used_parameters
 from pipeline.storage.weights import YARDSTICK, load_images, load_trained, load_yardstick
 from pipeline.tracking import sync
@@ -97,7 +88,7 @@ class Space:
         """How sure the yardstick is of the likeliest class, 0..1, [N]."""
         return logits_of(self.yardstick, features).softmax(1).amax(1)
 
-    def paths(self, latents: Tensor) -> Tensor:
+    def images_along(self, latents: Tensor) -> Tensor:
         """Images of paths of latents [R, steps, latent_dim], uint8 [R, steps, 3, 32, 32]."""
         return decode(self.vae, latents.flatten(0, 1)).view(*latents.shape[:2], CHANNELS, SIDE, SIDE)
 
@@ -114,7 +105,7 @@ def by_radius(space: Space) -> list[dict[str, float]]:
     reference = space.features(space.test)
     rows = []
     for radius in torch.linspace(0, 2 * math.sqrt(latent_dim), settings.radii).tolist():
-        features = space.decoded(on_sphere(radius, settings.directions, latent_dim, space.seed))
+        features = space.decoded(paths.on_sphere(radius, settings.directions, latent_dim, space.seed))
         row = {"radius": radius, "confidence": space.confidence(features).mean().item()}
         rows.append(row | measure_distances(features, reference, settings.directions))
     return rows
@@ -129,17 +120,17 @@ def along_luminance(space: Space) -> dict[str, Any]:
     signs = torch.randint(2, (count, means.shape[1]), generator=generator(space.seed, "signs")) * 2.0 - 1
 
     def diagonal(sign: Tensor) -> Tensor:
-        return luminance(decode(space.vae, steps.unsqueeze(1) * sign))
+        return paths.luminance(decode(space.vae, steps.unsqueeze(1) * sign))
 
     ones = diagonal(torch.ones(1, means.shape[1]))
-    direction = luminance_direction(means, space.train)
-    walk = luminance(decode(space.vae, along(means, direction, space.settings.steps)))
-    explained = torch.corrcoef(torch.stack([means @ direction, luminance(space.train)]))[0, 1]
+    direction = paths.luminance_direction(means, space.train)
+    walk = paths.luminance(decode(space.vae, along(means, direction, space.settings.steps)))
+    explained = torch.corrcoef(torch.stack([means @ direction, paths.luminance(space.train)]))[0, 1]
     return {
-        "ones": rank_correlation(steps, ones),
+        "ones": paths.rank_correlation(steps, ones),
         "ones_luminance": ones.tolist(),
-        "diagonals": [rank_correlation(steps, diagonal(sign)) for sign in signs.split(1)],
-        "direction": rank_correlation(steps, walk),
+        "diagonals": [paths.rank_correlation(steps, diagonal(sign)) for sign in signs.split(1)],
+        "direction": paths.rank_correlation(steps, walk),
         "direction_luminance": walk.tolist(),
         "direction_correlation": explained.item(),
     }
@@ -154,12 +145,12 @@ def between_images(space: Space) -> dict[str, dict[str, float]]:
     if apart.sum() < 2:
         raise InputError("test images decode to equal images, expected some that differ: the posterior collapsed")
     start, end, count = start[apart], end[apart], space.settings.steps
-    paths = {
-        "linear": space.paths(interpolate(start, end, count)),
-        "spherical": space.paths(spherical(start, end, count)),
-        "pixels": crossfade(decode(space.vae, start), decode(space.vae, end), count),
+    walked = {
+        "linear": space.images_along(interpolate(start, end, count)),
+        "spherical": space.images_along(paths.spherical(start, end, count)),
+        "pixels": paths.crossfade(decode(space.vae, start), decode(space.vae, end), count),
     }
-    steps = {name: largest_steps(images, space.features) for name, images in paths.items()}
+    steps = {name: paths.largest_steps(images, space.features) for name, images in walked.items()}
     steps |= {f"{name}_over_pixels": steps[name] / steps["pixels"] for name in ("linear", "spherical")}
     estimates = {name: over_images(values, seed=0) for name, values in steps.items()}
     return {name: {"value": e.value, "low": e.low, "high": e.high} for name, e in estimates.items()}
@@ -206,18 +197,18 @@ def of_smoothness(space: Space) -> dict[str, float]:
     of which the classifier is at least as sure as of all but `settings.plausible` of the real ones.
     """
     start, end = space.pairs(space.few)
-    paths = space.paths(interpolate(start, end, space.settings.steps))
-    at_start, at_end = space.features(paths[:, 0]), space.features(paths[:, -1])
-    stepped = space.decoded(start + on_sphere(1.0, len(start), start.shape[1], space.seed))
+    walked = space.images_along(interpolate(start, end, space.settings.steps))
+    at_start, at_end = space.features(walked[:, 0]), space.features(walked[:, -1])
+    stepped = space.decoded(start + paths.on_sphere(1.0, len(start), start.shape[1], space.seed))
     least = space.confidence(space.features(space.few)).quantile(space.settings.plausible)
-    between = space.confidence(space.features(paths[:, 1:-1].flatten(0, 1)))
+    between = space.confidence(space.features(walked[:, 1:-1].flatten(0, 1)))
     ends = space.confidence(torch.cat([at_start, at_end]))
     apart = (at_start - at_end).norm(dim=1)
     return {
         "unit_step": ((stepped - at_start).norm(dim=1).mean() / apart.mean()).item(),
         "plausible_between": (between >= least).double().mean().item(),
         "plausible_ends": (ends >= least).double().mean().item(),
-        "largest_step": largest_steps(paths[apart > 0], space.features).mean().item(),
+        "largest_step": paths.largest_steps(walked[apart > 0], space.features).mean().item(),
     }
 
 

@@ -13,7 +13,6 @@ from pipeline.study.gradients import (
     ESTIMATORS,
     Estimator,
     expected_log_likelihood,
-    gradient_estimates,
     linear_gaussian,
     log_density,
     posterior_gradients,
@@ -49,18 +48,19 @@ def test_an_estimator_is_unbiased(estimator: Estimator, rng: torch.Generator) ->
     model = linear_gaussian(6, LATENTS, rng)
     mean, log_std = torch.tensor([0.5, -1.0, 0.0]).double(), torch.tensor([-0.3, 0.2, -1.0]).double()
     noise = torch.randn(DRAWS, ESTIMATES, LATENTS, generator=rng).double()
-    estimates = gradient_estimates(estimator, model, mean, log_std, noise)
+    posterior = DiagonalGaussian(mean.expand(ESTIMATES, -1), log_std.expand(ESTIMATES, -1))
+    estimates = posterior_gradients(estimator, posterior, model.log_likelihood, noise)
     standard_errors = estimates.std(0) / ESTIMATES**0.5
     assert ((estimates.mean(0) - model.gradient(mean, log_std)).abs() < 5 * standard_errors).all()
 
 
 def test_the_baseline_helps_and_going_through_the_draw_helps_more(rng: torch.Generator) -> None:
     model = linear_gaussian(32, 16, rng)
-    mean, log_std = torch.zeros(2, 16).double()
+    posterior = DiagonalGaussian(*torch.zeros(2, 1000, 16).double())
     noise = torch.randn(DRAWS, 1000, 16, generator=rng).double()
-    exact = model.gradient(mean, log_std)
+    exact = model.gradient(posterior.mean[0], posterior.log_std[0])
     variances = [
-        relative_variance(gradient_estimates(estimator, model, mean, log_std, noise), exact)
+        relative_variance(posterior_gradients(estimator, posterior, model.log_likelihood, noise), exact)
         for estimator in ("reparameterized", "leave_one_out", "score_function")
     ]
     assert variances[0] < variances[1] < variances[2]
@@ -92,7 +92,9 @@ def test_a_vae_trains_with_each_estimator_and_ends_before_numbers_break(estimato
     images = draw_shapes(64, generator(0, "shapes")).images
     vae = build_vae(Architecture("fc", (16,), 4, "gaussian", 0), seed=0)
     noise = torch.randn(DRAWS, 4, 4, generator=generator(0, "noise"))
-    assert posterior_gradients(estimator, vae, to_float(images[:4]), noise).shape == (4, 8)
+    shown = to_float(images[:4])
+    gradients = posterior_gradients(estimator, vae.encode(shown), lambda z: vae.decode(z).log_prob(shown), noise)
+    assert gradients.shape == (4, 8)
     settings = Gradients(
         draws=DRAWS, pixels=8, largest_latent_dim=2, estimates=2, variance_images=4, variance_estimates=1,
         reference_estimates=2,
