@@ -13,11 +13,9 @@ from torchmetrics.image.kid import poly_mmd
 
 NEAREST = 5  # neighbours that span a manifold (Naeem et al. 2020)
 
-DISTANCES = ("frechet", "kernel", "precision", "recall", "density", "coverage")
-
 
 def measure_distances(features: Tensor, reference: Tensor, pairwise: int) -> dict[str, float]:
-    """All DISTANCES of features [N, D] from reference features [M, D].
+    """All distances of features [N, D] from reference features [M, D].
 
     The first `pairwise` of each (fewer where there are fewer) enter those that compare all pairs: all but frechet.
     Sets of other sizes give other numbers: compare only equal ones.
@@ -54,12 +52,9 @@ def neighbourhoods(features: Tensor, reference: Tensor) -> dict[str, float]:
     return {name: float(value) for name, value in found.items()}
 
 
-class _AlreadyFeatures(nn.Module):
+class _AlreadyFeatures(nn.Identity):
     """Stands where torchmetrics expects a network that makes features of images."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
         self.num_features = num_features
-
-    def forward(self, features: Tensor) -> Tensor:
-        return features

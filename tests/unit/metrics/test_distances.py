@@ -11,7 +11,6 @@ import torch
 from scipy import linalg, spatial
 
 from pipeline.metrics.distances import (
-    DISTANCES,
     NEAREST,
     frechet_distance,
     kernel_distance,
@@ -97,7 +96,7 @@ def test_neighbourhoods_of_a_set_and_itself_print_nothing(capsys: pytest.Capture
 def test_all_distances_compare_equally_many_where_pairs_count() -> None:
     ours, real = features(80, 6, seed=1), features(120, 6, seed=2)
     found = measure_distances(ours, real, pairwise=50)
-    assert tuple(found) == DISTANCES
+    assert list(found) == ["frechet", "kernel", "precision", "recall", "density", "coverage"]
     assert found["kernel"] == kernel_distance(ours[:50], real[:50])
     assert found["frechet"] == frechet_distance(ours, real)
     assert measure_distances(ours, real, pairwise=1000)["kernel"] == kernel_distance(ours, real[:80])
