@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import neg
 
 import torch
 from torch import Tensor
@@ -135,6 +136,6 @@ def headline(elbo: Estimate, likelihood: str) -> tuple[str, Estimate]:
     gaussian: bits_per_dim. bernoulli: assignment_loss, binary cross-entropy + KL in nats per image, which the
     assignment printed and which is -elbo by another name.
     """
-    if likelihood == "gaussian":
-        return "bits_per_dim", elbo.through(bits_per_dim)
-    return "assignment_loss", elbo.through(lambda nats: -nats)
+    name, lower = ("bits_per_dim", bits_per_dim) if likelihood == "gaussian" else ("assignment_loss", neg)
+    # Both are a negative factor times the elbo: low and high change places.
+    return name, Estimate(lower(elbo.value), abs(lower(elbo.standard_error)), lower(elbo.high), lower(elbo.low))
