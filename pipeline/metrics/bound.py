@@ -38,11 +38,6 @@ class Evaluation:
     dimension_rates: Tensor  # mean rate of each latent dimension, nats, [latent_dim]
     posteriors: DiagonalGaussian  # of the N images
 
-    @property
-    def dimension_variances(self) -> Tensor:
-        """Variance of the posterior mean of each latent dimension over the split, [latent_dim]."""
-        return self.posteriors.mean.var(0)
-
 
 @torch.no_grad()
 def evaluate_images(vae: VAE, images: Tensor, batch_size: int, seed: int) -> Evaluation:

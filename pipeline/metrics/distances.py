@@ -17,15 +17,21 @@ NEAREST = 5  # neighbours that span a manifold (Naeem et al. 2020)
 def measure_distances(features: Tensor, reference: Tensor, pairwise: int) -> dict[str, float]:
     """All distances of features [N, D] from reference features [M, D].
 
+    frechet and kernel, the unbiased squared maximum mean discrepancy under a cubic kernel (Binkowski et al. 2018; all
+    features at once, no subsets): lower is better. precision and recall (Kynkäänniemi et al. 2019), density and
+    coverage (Naeem et al. 2020): higher is better.
+
     The first `pairwise` of each (fewer where there are fewer) enter those that compare all pairs: all but frechet.
     Sets of other sizes give other numbers: compare only equal ones.
     """
     count = min(pairwise, len(features), len(reference))
     few, few_reference = features[:count], reference[:count]
+    with contextlib.redirect_stdout(io.StringIO()), parallel_config("sequential"):  # prdc prints the sizes
+        neighbours = compute_prdc(few_reference.numpy(), few.numpy(), nearest_k=min(NEAREST, count - 2))
     return {
         "frechet": frechet_distance(features, reference),
-        "kernel": kernel_distance(few, few_reference),
-        **neighbourhoods(few, few_reference),
+        "kernel": float(poly_mmd(few_reference.double(), few.double())),
+        **{name: float(value) for name, value in neighbours.items()},
     }
 
 
@@ -35,21 +41,6 @@ def frechet_distance(features: Tensor, reference: Tensor) -> float:
     metric.update(reference.double(), real=True)
     metric.update(features.double(), real=False)
     return float(metric.compute())
-
-
-def kernel_distance(features: Tensor, reference: Tensor) -> float:
-    """Unbiased squared maximum mean discrepancy under a cubic kernel (Binkowski et al. 2018), lower is better.
-
-    All features of two sets [N, D] of equal size at once, no subsets.
-    """
-    return float(poly_mmd(reference.double(), features.double()))
-
-
-def neighbourhoods(features: Tensor, reference: Tensor) -> dict[str, float]:
-    """Precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020), higher is better."""
-    with contextlib.redirect_stdout(io.StringIO()), parallel_config("sequential"):  # prdc prints the sizes
-        found = compute_prdc(reference.numpy(), features.numpy(), nearest_k=min(NEAREST, len(features) - 2))
-    return {name: float(value) for name, value in found.items()}
 
 
 class _AlreadyFeatures(nn.Identity):
