@@ -20,8 +20,8 @@ from pipeline.errors import InputError, printable
 from pipeline.sources import Source, Split
 from pipeline.sources.archives import members
 from pipeline.storage import spool
+from pipeline.vae.images import SIDE
 
-SIDE = 32
 SPLITS = ("train", "test")
 LAYOUT = "train/<class>/<image> and test/<class>/<image>"
 # The first folder that is called train or test is the split, what comes next the class.
@@ -88,13 +88,11 @@ def _decoded(path: Path, names: list[str], notes: Counter[str]) -> Iterator[Arra
         elif not PLACE.fullmatch("/".join(parts)):
             notes["outside train/<class>/ and test/<class>/, passed over"] += 1
         else:
+            names.append(name)
             try:
-                image = decode_image(content, f"{path}: {printable(name)}")
+                yield decode_image(content, f"{path}: {printable(name)}")[None]
             except InputError as mistake:
                 mistakes.append(str(mistake))
-            else:
-                names.append(name)
-                yield image[None]
     if mistakes:
         more = len(mistakes) - MOST_LISTED
         rest = [f"{path}: {more} more files are no images either"] if more > 0 else []
@@ -151,8 +149,7 @@ def _places(path: Path, names: Sequence[str]) -> list[Place]:
 def decode_image(content: bytes, where: str) -> Array:
     """uint8 [3, 32, 32] of any image that Pillow reads, as a viewer shows it on white; other sizes are resized."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content), formats=FORMATS) as file:
                 wide = file.format in WIDE_FORMATS
