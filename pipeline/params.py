@@ -1,7 +1,5 @@
 """What may params.yaml say? Typed, frozen, validated at once; every mistake with its key and what was expected."""
 
-from __future__ import annotations
-
 import copy
 import re
 from collections.abc import Iterator, Mapping

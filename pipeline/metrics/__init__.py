@@ -3,8 +3,6 @@
 Means over images have intervals by the bootstrap, means over independent draws or trainings by Student's t.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """How good is a trained VAE? Its bound and its reconstructions of each image, its latents of all of them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """How far are images from real ones? Distances between two sets of features, and how the sets cover each other."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 

@@ -1,7 +1,5 @@
 """Which features tell images apart? A small residual classifier; the distances between sets of images use them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 

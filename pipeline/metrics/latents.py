@@ -1,7 +1,5 @@
 """How do encoded images fill latent space? What they tell of their image and its class, what lies between them."""
 
-from __future__ import annotations
-
 import math
 import warnings
 

@@ -1,7 +1,5 @@
 """How is a stranger's archive read? Member by member in memory, within limits; nothing is extracted."""
 
-from __future__ import annotations
-
 import bz2
 import gzip
 import io

@@ -1,7 +1,5 @@
 """How are a user's own images read? From a folder or an archive with train/<class>/* and test/<class>/*."""
 
-from __future__ import annotations
-
 import io
 import os
 import re

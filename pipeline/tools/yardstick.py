@@ -1,7 +1,5 @@
 """What are distances between images measured with? Train the classifier whose features do it, and calibrate it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -38,6 +36,14 @@ LADDERS: Mapping[str, tuple[float, ...]] = {
     "blur": (0.5, 1, 2),  # standard deviation, pixels
     "dropped classes": (2, 5, 7),  # of ten
 }
+
+
+class Rung(NamedTuple):
+    """Training images, uint8 [N, 3, 32, 32], with a damage of some strength; floor 0, 1, ... have none."""
+
+    kind: str
+    strength: float
+    images: Tensor
 
 
 def main() -> None:
@@ -84,14 +90,6 @@ def calibrate(classifier: Classifier, steps: Iterable[Rung], reference: Tensor) 
             estimate = over_draws([draw[name] for draw in draws])
             floor |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
     return found | {"floor": floor}
-
-
-class Rung(NamedTuple):
-    """Training images, uint8 [N, 3, 32, 32], with a damage of some strength; floor 0, 1, ... have none."""
-
-    kind: str
-    strength: float
-    images: Tensor
 
 
 def rungs(images: Tensor, labels: Tensor, count: int, seed: int) -> Iterator[Rung]:
