@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from pipeline import storage
 from pipeline.errors import InputError, printable
@@ -33,7 +29,7 @@ def main() -> None:
         )
     if len(test) < LEAST_TEST:
         raise InputError(f"{params.data.name}: found {len(test)} test images, expected at least {LEAST_TEST}")
-    splits = make_splits(train, test, params.data.validation, params.seed, join=spooled)
+    splits = make_splits(train, test, params.data.validation, params.seed)
     arrays = {f"{name}_images": split.images.numpy() for name, split in splits.items()}
     arrays |= {f"{name}_labels": split.labels.numpy() for name, split in splits.items()}
     content = hashlib.sha256()
@@ -52,11 +48,6 @@ def main() -> None:
         print(f"note: files {kind}: {count}")
     counts = ", ".join(f"{len(split)} {name}" for name, split in splits.items())
     print(f"{params.data.name}: {counts} images, content sha256 {digest}")
-
-
-def spooled(parts: Iterable[Tensor]) -> Tensor:
-    """Images of any number, kept on the disk instead of in memory."""
-    return torch.from_numpy(storage.spool(part.numpy() for part in parts))
 
 
 def read_source(data: Data, seed: int) -> Source:

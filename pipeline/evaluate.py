@@ -108,12 +108,13 @@ def measure(
 
 def ranked_dimensions(evaluation: Evaluation) -> list[dict[str, float]]:
     """A row for each latent dimension, the largest mean rate first."""
+    variances = evaluation.posteriors.mean.var(0)
     return [
         {
             "rank": rank,
             "dimension": dimension,
             "rate": evaluation.dimension_rates[dimension].item(),
-            "posterior_mean_variance": evaluation.dimension_variances[dimension].item(),
+            "posterior_mean_variance": variances[dimension].item(),
         }
         for rank, dimension in enumerate(evaluation.dimension_rates.argsort(descending=True).tolist(), start=1)
     ]

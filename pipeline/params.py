@@ -1,12 +1,10 @@
 """What may params.yaml say? Typed, frozen, validated at once; every mistake with its key and what was expected."""
 
-from __future__ import annotations
-
 import copy
-import difflib
-import math
+import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -53,6 +51,9 @@ EXPECTED: Mapping[str, str] = {
     "string_type": "text",
     "list_type": "a list",
 }
+
+# A number to whoever wrote it; YAML reads some of these as text, such as 1e-3.
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d{1,2})?", re.IGNORECASE | re.ASCII)
 
 TOO_LARGE = 2**31  # for the counts of some library
 PositiveInt = Annotated[int, Field(gt=0, lt=TOO_LARGE)]
@@ -297,30 +298,20 @@ def _known_keys(section: type[Section] = Params, prefix: str = "") -> Iterator[s
             yield from _known_keys(field.annotation, f"{prefix}{name}.")
 
 
-def _mistakes(detail: ErrorDetails) -> list[str]:
-    if detail["type"] == "value_error":  # ours: lines that begin with the key's last part
-        return [".".join((*map(str, detail["loc"]), line)) for line in str(detail["ctx"]["error"]).splitlines()]
-    return [_mistake(detail)]
-
-
-def _mistake(detail: ErrorDetails) -> str:
-    key = ".".join(str(part) for part in detail["loc"])
-    if detail["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, _known_keys(), n=1, cutoff=0.5)
-        return f"{key}: unknown key" + (f"; the nearest known one is {near[0]}" if near else "")
-    if detail["type"] == "missing":
-        return f"{key}: missing; expected a value (the committed params.yaml shows one)"
-    expected = EXPECTED.get(detail["type"], detail["msg"].removeprefix("Input should be ")).format(
-        **detail.get("ctx", {})
-    )
-    line = f"{key}: found {detail['input']!r}, expected {expected}"
-    if isinstance(detail["input"], str) and _is_number(detail["input"]):
-        line += f"; YAML reads {detail['input']} as text, write {Decimal(detail['input']):f}"
-    return line
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
+def _mistakes(detail: ErrorDetails) -> Iterator[str]:
+    place, given = [str(part) for part in detail["loc"]], detail["input"]
+    key = ".".join(place)
+    match detail["type"]:
+        case "value_error":  # ours: lines that begin with the key's last part
+            yield from (".".join([*place, line]) for line in str(detail["ctx"]["error"]).splitlines())
+        case "extra_forbidden":
+            near = get_close_matches(key, _known_keys(), n=1, cutoff=0.5)
+            yield f"{key}: unknown key" + "".join(f"; the nearest known one is {name}" for name in near)
+        case "missing":
+            yield f"{key}: missing; expected a value (the committed params.yaml shows one)"
+        case kind:
+            expected = EXPECTED.get(kind, detail["msg"].removeprefix("Input should be "))
+            line = f"{key}: found {given!r}, expected {expected.format(**detail.get('ctx', {}))}"
+            if isinstance(given, str) and NUMBER.fullmatch(given):
+                line += f"; YAML reads {given} as text, write {Decimal(given):f}"
+            yield line

@@ -3,9 +3,7 @@
 Means over images have intervals by the bootstrap, means over independent draws or trainings by Student's t.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,15 +22,6 @@ class Estimate:
     standard_error: float
     low: float
     high: float
-
-    def through(self, linear: Callable[[float], float]) -> Estimate:
-        """The estimate in another unit.
-
-        >>> Estimate(2.0, 0.5, 1.0, 3.0).through(lambda metres: -100 * metres)
-        Estimate(value=-200.0, standard_error=50.0, low=-300.0, high=-100.0)
-        """
-        low, high = sorted((linear(self.low), linear(self.high)))
-        return Estimate(linear(self.value), abs(linear(self.standard_error) - linear(0.0)), low, high)
 
 
 def over_images(values: Tensor, seed: int) -> Estimate:

@@ -1,17 +1,16 @@
 """How good is a trained VAE? Its bound and its reconstructions of each image, its latents of all of them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import neg
 
 import torch
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from pipeline.metrics import Estimate
-from pipeline.metrics.latents import mixture_latents, rate_parts
+from pipeline.metrics.latents import mixture_latents, mutual_information
 from pipeline.params import Evaluate
 from pipeline.vae.distributions import DiagonalGaussian
 from pipeline.vae.images import batches, generator, to_float, to_uint8
@@ -26,7 +25,7 @@ from pipeline.vae.objective import (
 )
 from pipeline.vae.sampling import decode, draw, midpoints, prior_latents
 
-Metrics = dict[str, float]
+MOST_PSNR = 20 * math.log10(10 * 255)  # dB, a tenth of a level off: of equal images it would be infinite
 
 
 @dataclass(frozen=True)
@@ -36,11 +35,6 @@ class Evaluation:
     per_image: dict[str, Tensor]  # elbo, rate, distortion (nats), mse (0..1 squared), psnr (dB), ssim; each [N]
     dimension_rates: Tensor  # mean rate of each latent dimension, nats, [latent_dim]
     posteriors: DiagonalGaussian  # of the N images
-
-    @property
-    def dimension_variances(self) -> Tensor:
-        """Variance of the posterior mean of each latent dimension over the split, [latent_dim]."""
-        return self.posteriors.mean.var(0)
 
 
 @torch.no_grad()
@@ -52,18 +46,18 @@ def evaluate_images(vae: VAE, images: Tensor, batch_size: int, seed: int) -> Eva
     vae.eval()
     rows: dict[str, list[Tensor]] = {}
     noise = torch.randn(len(images), vae.architecture.latent_dim, generator=generator(seed, "evaluation noise"))
-    start = 0
-    for batch in batches(images, batch_size):
-        eps = noise[start : start + len(batch)].to(batch.device)
-        start += len(batch)
+    for batch, eps in zip(batches(images, batch_size), noise.split(batch_size), strict=True):
         posterior = vae.encode(batch)
         reconstruction = to_float(to_uint8(vae.decode(posterior.mean).mean))
+        psnr = peak_signal_noise_ratio(reconstruction, batch, data_range=1.0, reduction="none", dim=(1, 2, 3))
+        ssim = structural_similarity_index_measure(reconstruction, batch, data_range=1.0, reduction="none")
+        assert isinstance(ssim, Tensor)  # a pair only where the gradient's map is asked for
         results = {
             "rate": rate(posterior, vae.prior),
-            "distortion": distortion(vae.decode(posterior.sample(eps)), batch),
+            "distortion": distortion(vae.decode(posterior.sample(eps.to(batch.device))), batch),
             "mse": (reconstruction - batch).square().flatten(1).mean(1),
-            "psnr": _psnr(reconstruction, batch),
-            "ssim": _ssim(reconstruction, batch),
+            "psnr": psnr.clamp_max(MOST_PSNR),
+            "ssim": ssim.reshape(-1),
             "dimension_rates": rate_per_dimension(posterior, vae.prior),
             "posterior_means": posterior.mean,
             "posterior_log_stds": posterior.log_std,
@@ -72,13 +66,9 @@ def evaluate_images(vae: VAE, images: Tensor, batch_size: int, seed: int) -> Eva
             rows.setdefault(name, []).append(values.cpu().double())
     columns = {name: torch.cat(values) for name, values in rows.items()}
     assert all(len(column) == len(images) for column in columns.values()), "every image counts once"
-    dimension_rates = columns.pop("dimension_rates")
+    dimension_rates = columns.pop("dimension_rates").mean(0)
     posteriors = DiagonalGaussian(columns.pop("posterior_means"), columns.pop("posterior_log_stds"))
-    return Evaluation(
-        per_image={"elbo": -(columns["rate"] + columns["distortion"]), **columns},
-        dimension_rates=dimension_rates.mean(0),
-        posteriors=posteriors,
-    )
+    return Evaluation({"elbo": -(columns["rate"] + columns["distortion"]), **columns}, dimension_rates, posteriors)
 
 
 @torch.no_grad()
@@ -94,14 +84,17 @@ def tight_bound(vae: VAE, images: Tensor, num_importance_samples: int, batch_siz
     return torch.cat(bounds)
 
 
-def latent_metrics(evaluation: Evaluation, seed: int) -> Metrics:
-    """Active units, and the mean rate's two parts, nats per image: the information is at most the log of the images."""
+def latent_metrics(evaluation: Evaluation, seed: int) -> dict[str, float]:
+    """Active units, and the two parts of the mean rate, nats per image, that add up to it (Hoffman & Johnson 2016).
+
+    The aggregate divergence is KL(q(z) || p(z)): how far the encoded images as a whole are from the prior.
+    """
     means = evaluation.posteriors.mean
     noise = torch.randn(means.shape, generator=generator(seed, "aggregate posterior"))
-    parts = rate_parts(evaluation.posteriors, evaluation.per_image["rate"].mean().item(), noise)
+    information = mutual_information(evaluation.posteriors, noise)
     return {
-        "mutual_information": parts.mutual_information,
-        "aggregate_divergence": parts.aggregate_divergence,
+        "mutual_information": information,
+        "aggregate_divergence": evaluation.per_image["rate"].mean().item() - information,
         "active_units": active_units(means),
     }
 
@@ -135,19 +128,6 @@ def headline(elbo: Estimate, likelihood: str) -> tuple[str, Estimate]:
     gaussian: bits_per_dim. bernoulli: assignment_loss, binary cross-entropy + KL in nats per image, which the
     assignment printed and which is -elbo by another name.
     """
-    if likelihood == "gaussian":
-        return "bits_per_dim", elbo.through(bits_per_dim)
-    return "assignment_loss", elbo.through(lambda nats: -nats)
-
-
-def _psnr(images: Tensor, targets: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of each image, dB, [B]; 68 dB (a tenth of a level off) where images are equal."""
-    psnr = peak_signal_noise_ratio(images, targets, data_range=1.0, reduction="none", dim=(1, 2, 3))
-    return psnr.clamp_max(20 * math.log10(10 * 255))
-
-
-def _ssim(images: Tensor, targets: Tensor) -> Tensor:
-    """Structural similarity of each image, [B], 1 for equal ones (Wang et al. 2004)."""
-    ssim = structural_similarity_index_measure(images, targets, data_range=1.0, reduction="none")
-    assert isinstance(ssim, Tensor)
-    return ssim.reshape(-1)
+    name, lower = ("bits_per_dim", bits_per_dim) if likelihood == "gaussian" else ("assignment_loss", neg)
+    # Both are a negative factor times the elbo: low and high change places.
+    return name, Estimate(lower(elbo.value), abs(lower(elbo.standard_error)), lower(elbo.high), lower(elbo.low))

@@ -1,7 +1,5 @@
 """How far are images from real ones? Distances between two sets of features, and how the sets cover each other."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 
@@ -13,21 +11,25 @@ from torchmetrics.image.kid import poly_mmd
 
 NEAREST = 5  # neighbours that span a manifold (Naeem et al. 2020)
 
-DISTANCES = ("frechet", "kernel", "precision", "recall", "density", "coverage")
-
 
 def measure_distances(features: Tensor, reference: Tensor, pairwise: int) -> dict[str, float]:
-    """All DISTANCES of features [N, D] from reference features [M, D].
+    """All distances of features [N, D] from reference features [M, D].
+
+    frechet and kernel, the unbiased squared maximum mean discrepancy under a cubic kernel (Binkowski et al. 2018; all
+    features at once, no subsets): lower is better. precision and recall (Kynkäänniemi et al. 2019), density and
+    coverage (Naeem et al. 2020): higher is better.
 
     The first `pairwise` of each (fewer where there are fewer) enter those that compare all pairs: all but frechet.
     Sets of other sizes give other numbers: compare only equal ones.
     """
     count = min(pairwise, len(features), len(reference))
     few, few_reference = features[:count], reference[:count]
+    with contextlib.redirect_stdout(io.StringIO()), parallel_config("sequential"):  # prdc prints the sizes
+        neighbours = compute_prdc(few_reference.numpy(), few.numpy(), nearest_k=min(NEAREST, count - 2))
     return {
         "frechet": frechet_distance(features, reference),
-        "kernel": kernel_distance(few, few_reference),
-        **neighbourhoods(few, few_reference),
+        "kernel": float(poly_mmd(few_reference.double(), few.double())),
+        **{name: float(value) for name, value in neighbours.items()},
     }
 
 
@@ -39,27 +41,9 @@ def frechet_distance(features: Tensor, reference: Tensor) -> float:
     return float(metric.compute())
 
 
-def kernel_distance(features: Tensor, reference: Tensor) -> float:
-    """Unbiased squared maximum mean discrepancy under a cubic kernel (Binkowski et al. 2018), lower is better.
-
-    All features of two sets [N, D] of equal size at once, no subsets.
-    """
-    return float(poly_mmd(reference.double(), features.double()))
-
-
-def neighbourhoods(features: Tensor, reference: Tensor) -> dict[str, float]:
-    """Precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020), higher is better."""
-    with contextlib.redirect_stdout(io.StringIO()), parallel_config("sequential"):  # prdc prints the sizes
-        found = compute_prdc(reference.numpy(), features.numpy(), nearest_k=min(NEAREST, len(features) - 2))
-    return {name: float(value) for name, value in found.items()}
-
-
-class _AlreadyFeatures(nn.Module):
+class _AlreadyFeatures(nn.Identity):
     """Stands where torchmetrics expects a network that makes features of images."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
         self.num_features = num_features
-
-    def forward(self, features: Tensor) -> Tensor:
-        return features

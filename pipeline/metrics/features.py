@@ -1,7 +1,5 @@
 """Which features tell images apart? A small residual classifier; the distances between sets of images use them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 
@@ -72,18 +70,10 @@ def build_classifier(classes: int, seed: int) -> Classifier:
 def restore_classifier(state: Mapping[str, Tensor], classes: Sequence[str], device: torch.device) -> Classifier:
     """The classifier with the weights `state`, by name; InputError when they are those of another network."""
     classifier = build_classifier(len(classes), seed=0)
-    expected = {name for name, value in classifier.state_dict().items() if value.is_floating_point()}
-    if expected != state.keys():
-        raise InputError(
-            "models/yardstick: found other layers than those of the yardstick; git checkout models/yardstick"
-        )
-    try:
-        classifier.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"models/yardstick: does not fit the yardstick ({reason}); git checkout models/yardstick"
-        ) from None
+    expected = {name: value.shape for name, value in classifier.state_dict().items() if value.is_floating_point()}
+    if wrong := expected.items() ^ {name: value.shape for name, value in state.items()}.items():
+        raise InputError(f"models/yardstick: {min(wrong)[0]} does not fit the yardstick; git checkout models/yardstick")
+    classifier.load_state_dict(state, strict=False)  # without what counts batches
     return classifier.to(device).eval()
 
 
@@ -101,21 +91,13 @@ def fit_classifier(
     smoothed labels, matrix products in bfloat16 where the device has it. `on_batch` is told the number of images after
     each step.
     """
-    steps = settings.epochs * math.ceil(len(images) / settings.batch_size)
+    steps = max(settings.epochs * math.ceil(len(images) / settings.batch_size), 10)  # fewer cannot be split
+    rate, (least, most) = settings.learning_rate, MOMENTUM
     optimizer = torch.optim.SGD(
-        classifier.parameters(),
-        lr=settings.learning_rate,
-        momentum=MOMENTUM[1],
-        weight_decay=settings.weight_decay,
-        nesterov=True,
+        classifier.parameters(), rate, momentum=most, weight_decay=settings.weight_decay, nesterov=True
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        settings.learning_rate,
-        total_steps=max(steps, 10),  # fewer cannot be split
-        pct_start=0.2,
-        base_momentum=MOMENTUM[0],
-        max_momentum=MOMENTUM[1],
+        optimizer, rate, steps, pct_start=0.2, base_momentum=least, max_momentum=most
     )
     rng = generator(seed, "yardstick")
     classifier.train()
@@ -158,10 +140,7 @@ def _mirrored_and_shifted(images: Tensor, rng: torch.Generator) -> Tensor:
     count, _, height, width = images.shape
     mirrored = (torch.rand(count, generator=rng) < 0.5).to(images.device)
     images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
-    corners = torch.randint(2 * SHIFT + 1, (2, count), generator=rng).to(images.device)
-    rows = (corners[0].unsqueeze(1) + torch.arange(height, device=images.device)).view(count, 1, height, 1)
-    columns = (corners[1].unsqueeze(1) + torch.arange(width, device=images.device)).view(count, 1, 1, width)
+    rows, columns = torch.randint(2 * SHIFT + 1, (2, count), generator=rng).to(images.device)
     padded = F.pad(images, (SHIFT, SHIFT, SHIFT, SHIFT))
-    image = torch.arange(count, device=images.device).view(count, 1, 1, 1)
-    channel = torch.arange(CHANNELS, device=images.device).view(1, CHANNELS, 1, 1)
-    return padded[image, channel, rows, columns]
+    parts = padded.unfold(2, height, 1).unfold(3, width, 1)  # [B, 3, rows, columns, 32, 32], a view
+    return parts[torch.arange(count, device=images.device), :, rows, columns]

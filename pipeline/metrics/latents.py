@@ -1,10 +1,7 @@
 """How do encoded images fill latent space? What they tell of their image and its class, what lies between them."""
 
-from __future__ import annotations
-
 import math
 import warnings
-from dataclasses import dataclass
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
@@ -19,19 +16,11 @@ from pipeline.vae.images import batches, generator
 from pipeline.vae.networks import VAE
 
 
-@dataclass(frozen=True)
-class RateParts:
-    """The two parts of the mean rate, nats per image; they add up to it (Hoffman & Johnson 2016)."""
+def mutual_information(posteriors: DiagonalGaussian, noise: Tensor, block: int = 500) -> float:
+    """Between N images and their latents, nats: at most log N, however much the encoder tells.
 
-    mutual_information: float  # between images and latents under q; at most log N, however much the encoder tells
-    aggregate_divergence: float  # KL(q(z) || p(z)): how far the encoded images as a whole are from the prior
-
-
-def rate_parts(posteriors: DiagonalGaussian, mean_rate: float, noise: Tensor, block: int = 500) -> RateParts:
-    """Split the mean rate of N posteriors [N, latent_dim], one draw each by noise [N, latent_dim] from N(0, I).
-
-    q(z) is the mixture of the N posteriors. The information is the mean of log q(z|x) - log q(z) at the same draws,
-    which vary together; the divergence is what remains of `mean_rate`.
+    The mean of log q(z|x) - log q(z) at one draw from each posterior [N, latent_dim], by noise [N, latent_dim] from
+    N(0, I); the two terms vary together. q(z) is the mixture of the N posteriors.
     """
     mean, log_std, eps = posteriors.mean.double(), posteriors.log_std.double(), noise.double()
     precision = (-2 * log_std).exp()
@@ -44,8 +33,7 @@ def rate_parts(posteriors: DiagonalGaussian, mean_rate: float, noise: Tensor, bl
         ]
     )
     log_own = -0.5 * (eps**2).sum(1) - log_std.sum(1)
-    information = (log_own - log_aggregate).mean().item()
-    return RateParts(information, mean_rate - information)
+    return (log_own - log_aggregate).mean().item()
 
 
 def mixture_latents(means: Tensor, components: int, count: int, seed: int) -> Tensor:
@@ -54,14 +42,10 @@ def mixture_latents(means: Tensor, components: int, count: int, seed: int) -> Te
     Ex-post density estimation (Ghosh et al. 2020, section 4): it draws where encoded images are, which need not be
     where the prior does. Of fewer means than components each is a component.
     """
-    mixture = GaussianMixture(
-        min(components, len(means)),
-        init_params="k-means++",  # k-means itself adds up in the order in which threads end
-        random_state=seed,
-        reg_covar=1e-5,
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a hundred steps of EM are enough for samples
+    # Not k-means itself, which adds up in the order in which threads end.
+    components = min(components, len(means))
+    mixture = GaussianMixture(components, init_params="k-means++", random_state=seed, reg_covar=1e-5)
+    with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):  # a hundred steps of EM are enough
         latents, _ = mixture.fit(means.double().numpy()).sample(count)
     shuffled = torch.randperm(count, generator=generator(seed, "mixture"))  # they come sorted by component
     return torch.from_numpy(latents).float()[shuffled]
@@ -70,8 +54,7 @@ def mixture_latents(means: Tensor, components: int, count: int, seed: int) -> Te
 def linear_probe(means: Tensor, labels: Tensor, test_means: Tensor, test_labels: Tensor) -> Tensor:
     """Which test images a linear classifier on posterior means [N, latent_dim] gets right: bool [number of them]."""
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
         probe.fit(means.numpy(), labels.numpy())
     return torch.from_numpy(probe.predict(test_means.numpy())) == test_labels
 

@@ -1,7 +1,5 @@
 """What lies where in latent space? Paths outward from its centre, along a direction, between two images."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -6,16 +6,16 @@ The given test split stays whole, validation comes out of train, and each split 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from pipeline.storage import spool
 from pipeline.vae.images import generator
 
-ROWS = 1000  # images that are copied at a time
+COPIED_AT_ONCE = 1000  # images
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, indices: Tensor, join: Callable[[Iterable[Tensor]], Tensor]) -> Split:
-        """The rows of `indices` [M]; `join` makes one tensor of parts."""
-        return Split(join(self.images[rows] for rows in indices.split(ROWS)), self.labels[indices])
+    def take(self, indices: Tensor) -> Split:
+        """The images of `indices` [M], copied to the disk, since they may need more memory than there is."""
+        images = spool(self.images[rows].numpy() for rows in indices.split(COPIED_AT_ONCE))
+        return Split(torch.from_numpy(images), self.labels[indices])
 
 
 class Source(NamedTuple):
@@ -42,17 +43,12 @@ class Source(NamedTuple):
     notes: Counter[str] = Counter()  # noqa: RUF012
 
 
-def make_splits(
-    train: Split, test: Split, validation: int, seed: int, join: Callable[[Iterable[Tensor]], Tensor]
-) -> dict[str, Split]:
-    """Train, validation and test, each shuffled once; `validation` images come out of train, test stays whole.
-
-    `join` makes one tensor of images out of parts, where they may need more memory than there is.
-    """
+def make_splits(train: Split, test: Split, validation: int, seed: int) -> dict[str, Split]:
+    """Train, validation and test, each shuffled once; `validation` images come out of train, test stays whole."""
     order = torch.randperm(len(train), generator=generator(seed, "train order"))
     test_order = torch.randperm(len(test), generator=generator(seed, "test order"))
     return {
-        "train": train.take(order[validation:], join),
-        "validation": train.take(order[:validation], join),
-        "test": test.take(test_order, join),
+        "train": train.take(order[validation:]),
+        "validation": train.take(order[:validation]),
+        "test": test.take(test_order),
     }

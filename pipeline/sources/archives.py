@@ -1,7 +1,5 @@
 """How is a stranger's archive read? Member by member in memory, within limits; nothing is extracted."""
 
-from __future__ import annotations
-
 import bz2
 import gzip
 import io
@@ -96,18 +94,15 @@ def _check(path: Path, name: str, count: int, usual: bool, size: int, total: int
         raise InputError(f"{where}: found a name that leads out of the archive, expected train/... and test/...")
     if size > LARGEST_MEMBER:
         raise InputError(f"{where}: found {size:,} bytes, expected an image of at most {LARGEST_MEMBER:,}")
-    if total > (limit := _limit(path)):
+    if total > (limit := max(SMALL, LARGEST_RATIO * path.stat().st_size)):
         raise InputError(f"{where}: the archive unpacks to more than {limit:,} bytes, expected images")
 
 
-def _limit(path: Path) -> int:
-    return max(SMALL, LARGEST_RATIO * path.stat().st_size)
-
-
 class _Bounded(io.RawIOBase):
-    """An unpacked archive that refuses to be read in one piece too large or to too far an end.
+    """An unpacked archive that refuses to be read in one piece too large.
 
-    tarfile itself reads some headers whole, however large they say they are.
+    tarfile itself reads some headers whole, however large they say they are. It seeks no further than the end of a
+    member that was checked.
     """
 
     def __init__(self, path: Path, file: IO[bytes]) -> None:
@@ -122,6 +117,4 @@ class _Bounded(io.RawIOBase):
         return self._file.tell()
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if offset > (limit := _limit(self._path)):
-            raise InputError(f"{self._path}: unpacks to more than {limit:,} bytes, expected images")
         return self._file.seek(offset, whence)

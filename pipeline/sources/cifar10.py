@@ -1,7 +1,5 @@
 """Where does CIFAR-10 come from? The official archive, kept in data/raw and opened only when its md5 is right."""
 
-from __future__ import annotations
-
 import http.client
 import shutil
 import urllib.error

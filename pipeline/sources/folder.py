@@ -1,9 +1,8 @@
 """How are a user's own images read? From a folder or an archive with train/<class>/* and test/<class>/*."""
 
-from __future__ import annotations
-
 import io
 import os
+import re
 import unicodedata
 import warnings
 from collections import Counter
@@ -16,13 +15,15 @@ import torch
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from pipeline.errors import InputError, printable
-from pipeline.sources import ROWS, Source, Split
+from pipeline.sources import Source, Split
 from pipeline.sources.archives import members
 from pipeline.storage import spool
+from pipeline.vae.images import SIDE
 
-SIDE = 32
 SPLITS = ("train", "test")
 LAYOUT = "train/<class>/<image> and test/<class>/<image>"
+# The first folder that is called train or test is the split, what comes next the class.
+PLACE = re.compile(r"(?:.*?/)??(train|test)/([^/]+)/(.+)", re.IGNORECASE | re.ASCII | re.DOTALL)
 MOST_LISTED = 10  # files of one kind of mistake
 
 UNREADABLE = (
@@ -53,9 +54,11 @@ def read_folder(path: Path) -> Source:
 
     An archive is read member by member in memory, never extracted. Links to folders are followed.
     """
+    if not path.exists():
+        raise InputError(f"data.path: {path} does not exist; expected a folder or an archive with {LAYOUT}")
     notes: Counter[str] = Counter()
     names: list[str] = []
-    pixels = spool(_decoded(path, names, notes))  # in the order of names
+    pixels = torch.from_numpy(spool(_decoded(path, names, notes)))  # in the order of names
     places = _places(path, names)
     classes = sorted({place.class_name for place in places})
     for split in SPLITS:
@@ -66,33 +69,28 @@ def read_folder(path: Path) -> Source:
             raise InputError(
                 f"{path}: found no images under {split}/{printable(missing[0])}/, expected all classes in both splits"
             )
-    splits = {}
-    for split in SPLITS:
-        rows = sorted((number for number, place in enumerate(places) if place.split == split), key=places.__getitem__)
-        labels = np.array([classes.index(places[row].class_name) for row in rows], dtype=np.int64)
-        images = spool(pixels[rows[start : start + ROWS]] for start in range(0, len(rows), ROWS))
-        splits[split] = Split(torch.from_numpy(images), torch.from_numpy(labels))
-    return Source(splits["train"], splits["test"], classes, notes)
+    images = Split(pixels, torch.tensor([classes.index(place.class_name) for place in places]))
+    order = sorted(range(len(places)), key=places.__getitem__)
+    train, test = (images.take(torch.tensor([i for i in order if places[i].split == split])) for split in SPLITS)
+    return Source(train, test, classes, notes)
 
 
 def _decoded(path: Path, names: list[str], notes: Counter[str]) -> Iterator[Array]:
     """Each image below `path`, uint8 [1, 3, 32, 32], whose name is added to `names`; InputError for what is none."""
     mistakes = []
-    for raw, content in _files(path, notes):
+    for raw, content in _files_below(path, path, [], notes) if path.is_dir() else members(path, notes):
         name = _name(raw, notes)
         parts = PurePosixPath(name).parts
         if any(part.startswith(".") or part.lower() in LITTER for part in parts):
             notes["hidden or an operating system's own, passed over"] += 1
-        elif not {part.lower() for part in parts[:-2]} & set(SPLITS):
+        elif not PLACE.fullmatch("/".join(parts)):
             notes["outside train/<class>/ and test/<class>/, passed over"] += 1
         else:
+            names.append(name)
             try:
-                image = decode_image(content, f"{path}: {printable(name)}")
+                yield decode_image(content, f"{path}: {printable(name)}")[None]
             except InputError as mistake:
                 mistakes.append(str(mistake))
-            else:
-                names.append(name)
-                yield image[None]
     if mistakes:
         more = len(mistakes) - MOST_LISTED
         rest = [f"{path}: {more} more files are no images either"] if more > 0 else []
@@ -109,18 +107,8 @@ def _name(raw: str, notes: Counter[str]) -> str:
     return unicodedata.normalize("NFC", raw)
 
 
-def _files(path: Path, notes: Counter[str]) -> Iterator[tuple[str, bytes]]:
-    """Name (with forward slashes) and content of each file."""
-    if path.is_dir():
-        yield from _files_below(path, path, [], notes)
-    elif path.exists():
-        yield from members(path, notes)
-    else:
-        raise InputError(f"data.path: {path} does not exist; expected a folder or an archive with {LAYOUT}")
-
-
 def _files_below(root: Path, folder: Path, above: Sequence[Path], notes: Counter[str]) -> Iterator[tuple[str, bytes]]:
-    """Those of `folder`, by their paths relative to `root`; `above` are the real folders that it is in."""
+    """Path relative to `root` and content of each file below `folder`; `above` are the real folders that it is in."""
     here = folder.resolve()
     if here in above:
         notes["links to a folder that they are in, passed over"] += 1
@@ -143,31 +131,23 @@ def _places(path: Path, names: Sequence[str]) -> list[Place]:
     common = PurePosixPath(os.path.commonpath([PurePosixPath(name).parent for name in names]) if names else "").parts
     places: list[Place] = []
     for leading in range(len(common), -1, -1):
-        found = [_place(parts[leading:]) for parts in paths]
-        places = [place for place in found if place]
+        found = [PLACE.fullmatch("/".join(parts[leading:])) for parts in paths]
+        places = [Place(match[1].lower(), match[2], match[3]) for match in found if match]
         if len(places) == len(paths) and {place.split for place in places} == set(SPLITS):
             break
-    if twice := [place for place, count in Counter(places).items() if count > 1]:
-        second = printable(names[len(places) - 1 - places[::-1].index(twice[0])])
-        raise InputError(
-            f"{path}: found a second image as {printable('/'.join(twice[0]))}, expected one; remove {second}"
-        )
+    seen = set()
+    for name, place in zip(names, places, strict=True):
+        if place in seen:
+            where = printable("/".join(place))
+            raise InputError(f"{path}: found a second image as {where}, expected one; remove {printable(name)}")
+        seen.add(place)
     return places
-
-
-def _place(parts: tuple[str, ...]) -> Place | None:
-    """The first folder that is called train or test is the split, what comes next the class."""
-    for number, part in enumerate(parts[:-2]):
-        if part.lower() in SPLITS:
-            return Place(part.lower(), parts[number + 1], "/".join(parts[number + 2 :]))
-    return None
 
 
 def decode_image(content: bytes, where: str) -> Array:
     """uint8 [3, 32, 32] of any image that Pillow reads, as a viewer shows it on white; other sizes are resized."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content), formats=FORMATS) as file:
                 wide = file.format in WIDE_FORMATS

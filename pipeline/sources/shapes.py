@@ -1,7 +1,5 @@
 """Which images need no download? Shapes drawn on the spot, with known position, size, hue and background."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

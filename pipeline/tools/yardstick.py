@@ -1,10 +1,7 @@
 """What are distances between images measured with? Train the classifier whose features do it, and calibrate it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -41,6 +38,14 @@ LADDERS: Mapping[str, tuple[float, ...]] = {
 }
 
 
+class Rung(NamedTuple):
+    """Training images, uint8 [N, 3, 32, 32], with a damage of some strength; floor 0, 1, ... have none."""
+
+    kind: str
+    strength: float
+    images: Tensor
+
+
 def main() -> None:
     """Train the classifier and calibrate its distances on damaged images."""
     params = load_params()
@@ -74,9 +79,9 @@ def main() -> None:
 def calibrate(classifier: Classifier, steps: Iterable[Rung], reference: Tensor) -> dict[str, dict[str, Any]]:
     """All distances by kind and strength of damage; of the floor the mean, with 95% interval as "frechet_low", ...."""
     found: dict[str, dict[str, Any]] = {}
-    for rung in steps:
-        measured = measure_distances(features_of(classifier, rung.images), reference, PAIRWISE)
-        found.setdefault(rung.kind, {})[f"{rung.strength:g}"] = measured
+    for kind, strength, images in steps:
+        measured = measure_distances(features_of(classifier, images), reference, PAIRWISE)
+        found.setdefault(kind, {})[f"{strength:g}"] = measured
     draws = list(found["floor"].values())
     floor: dict[str, float] = draws[0]
     if len(draws) > 1:
@@ -85,15 +90,6 @@ def calibrate(classifier: Classifier, steps: Iterable[Rung], reference: Tensor) 
             estimate = over_draws([draw[name] for draw in draws])
             floor |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
     return found | {"floor": floor}
-
-
-@dataclass(frozen=True)
-class Rung:
-    """Training images, uint8 [N, 3, 32, 32], with a damage of some strength; floor 0, 1, ... have none."""
-
-    kind: str
-    strength: float
-    images: Tensor
 
 
 def rungs(images: Tensor, labels: Tensor, count: int, seed: int) -> Iterator[Rung]:

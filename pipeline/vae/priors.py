@@ -1,7 +1,5 @@
 """Where do latents come from? The textbook's N(0, I), or a mixture of Gaussians fitted to encoded images."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 

@@ -1,7 +1,5 @@
 """Which images does a VAE make? Latents from the prior, between and along, and what is decoded of them."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -170,6 +170,17 @@ def test_members_are_counted(
         read_folder(tmp_path / "archive")
 
 
+@pytest.mark.parametrize("write", [tar, zipped])
+def test_what_all_members_unpack_to_is_limited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path, Mapping[str, bytes]], None]
+) -> None:
+    write(tmp_path / "archive", {f"{number}.txt": bytes(10_000) for number in range(5)})
+    monkeypatch.setattr(archives, "LARGEST_RATIO", 0)
+    monkeypatch.setattr(archives, "SMALL", 45_000)
+    with refused(tmp_path / "archive: 4.txt", "the archive unpacks to more than 45,000 bytes"):
+        read_folder(tmp_path / "archive")
+
+
 class Payload:
     """What unpickling calls."""
 

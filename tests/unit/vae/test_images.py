@@ -39,10 +39,11 @@ def test_flips_mirror_about_half_of_the_images_left_to_right(shapes: torch.Tenso
     assert 10 < int(mirrored.sum()) < 40
 
 
+@pytest.mark.usefixtures("workspace")
 def test_splits_share_no_image_and_lose_none() -> None:
     train = Split(torch.arange(100, dtype=torch.uint8).view(-1, 1, 1, 1), torch.arange(100))
     test = Split(torch.arange(100, 130, dtype=torch.uint8).view(-1, 1, 1, 1), torch.arange(100, 130))
-    splits = make_splits(train, test, validation=20, seed=0, join=lambda parts: torch.cat(list(parts)))
+    splits = make_splits(train, test, validation=20, seed=0)
     assert {name: len(split) for name, split in splits.items()} == {"train": 80, "validation": 20, "test": 30}
     assert sorted(torch.cat([splits["train"].labels, splits["validation"].labels]).tolist()) == list(range(100))
     assert sorted(splits["test"].labels.tolist()) == list(range(100, 130))
