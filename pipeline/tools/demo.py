@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline import storage
 from pipeline.params import MODELS
 from pipeline.tracking import sync
-from pipeline.tracking.experiments import export_results, forget_experiment, run_experiment
+from pipeline.tracking.experiments import export, forget_experiment, run_experiment
 from pipeline.tracking.records import beside, load_records
 
 DEMO = Path("demo")
@@ -31,7 +31,8 @@ def main(arguments: Sequence[str] = ()) -> None:
     argparse.ArgumentParser(prog="python -m pipeline demo", description=__doc__).parse_args(arguments)
     revision = run_experiment("demo", OVERRIDES)
     shutil.rmtree(DEMO, ignore_errors=True)
-    export_results(revision, DEMO, reports=".")
+    export(f"{revision}:{storage.REPORTS}", DEMO)
+    export(revision, DEMO, "dvc.lock")
     forget_experiment("demo")
     remove_other_results(DEMO)
     sync.update_store(DEMO / storage.RUNS.name)

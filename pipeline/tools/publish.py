@@ -11,14 +11,7 @@ from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.tools import tables
 from pipeline.tracking import sync
-from pipeline.tracking.experiments import (
-    export_results,
-    export_study,
-    forget_experiment,
-    git,
-    require_history,
-    run_experiment,
-)
+from pipeline.tracking.experiments import RESULTS, export, forget_experiment, git, require_history, run_experiment
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -38,8 +31,7 @@ def publish_results(overrides: list[str]) -> None:
         tables.require_known_tables(page.read_text(encoding="utf-8"))
     commit = git("rev-parse", "--short", "HEAD").decode().strip()
     revision = run_experiment("publish", overrides, ["--all-pipelines"])
-    export_results(revision, Path())
-    export_study(revision, Path())
+    export(revision, Path(), *RESULTS)
     subprocess.run(["dvc", "checkout", "--quiet", "--force"], check=True)
     sync.update_store()
     tables.main()

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from itertools import chain
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline import storage
 from pipeline.errors import InputError, printable
 from pipeline.tracking import lineage
-from pipeline.tracking.experiments import committed, export, git
+from pipeline.tracking.experiments import export, git
 from pipeline.tracking.records import CELLS, Record, beside, load_records, locked_beside, record_folders
 
 folders_here = cache(record_folders)  # every file asks for them
@@ -320,20 +320,14 @@ def history() -> list[tuple[str, Path, str]]:
 @cache
 def shelf_of(folder: Path, commit: str = "") -> Shelf:
     """The records in a folder, as they are here or were at a commit."""
-    if not commit:
-        return _read_shelf(folder, folder.as_posix())
     with tempfile.TemporaryDirectory() as copy:
-        export(commit, PurePosixPath(folder), Path(copy, folder))
-        lock = "study/dvc.lock" if folder.is_relative_to(CELLS) else "dvc.lock"
-        Path(copy, lock).write_bytes(committed(commit, lock))
-        return _read_shelf(Path(copy, folder), f"{folder.as_posix()} at commit {commit[:10]}")
-
-
-def _read_shelf(folder: Path, name: str) -> Shelf:
-    records = load_records(folder)
+        place, name = folder, folder.as_posix()
+        if commit:
+            export(commit, Path(copy), name, "dvc.lock", "study/dvc.lock")
+            place, name = Path(copy, folder), f"{name} at commit {commit[:10]}"
+        records, locked = load_records(place), locked_beside(place)
     files = [Written(record, path, **hashes) for record in records for path, hashes in record.outputs.items()]
-    by_path = {beside(folder, Path(file.path)).absolute(): file for file in files}
-    return Shelf(name, records, by_path, locked_beside(folder))
+    return Shelf(name, records, {beside(place, Path(file.path)).absolute(): file for file in files}, locked)
 
 
 @cache

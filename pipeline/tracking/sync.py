@@ -17,7 +17,7 @@ from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.params import MODELS, changed
 from pipeline.tracking import lineage, runs
-from pipeline.tracking.experiments import experiment_revisions, export_results, export_study
+from pipeline.tracking.experiments import RESULTS, experiment_revisions, export
 from pipeline.tracking.lineage import ORIGINAL_TAG, UNTRACKED, WEIGHTS_TAG
 from pipeline.tracking.records import Record, beside, load_records, lock_beside, locked_beside, record_folders
 from pipeline.tracking.runs import milliseconds, now, one_line, warn_once
@@ -61,8 +61,7 @@ def update_everything() -> None:
     with tempfile.TemporaryDirectory() as copies:
         roots = [Path(), *(Path(copies, revision) for revision in experiment_revisions())]
         for copy in roots[1:]:
-            export_results(copy.name, copy)
-            export_study(copy.name, copy)
+            export(copy.name, copy, *RESULTS)
         for folder in (folder for root in roots for folder in record_folders(root)):
             folders.setdefault(_content(folder), folder)  # most copies have the same study
         update_store(*folders.values())
