@@ -175,7 +175,7 @@ def trace_file(path: Path) -> Trace:
             raise InputError(f"{path}: {record.stage} read {name} with md5 {input_md5}, but no record has written that")
     shown = record.weights_md5
     if path.suffix == ".png":
-        text = _text(path)
+        text = storage.load_figure_text(path)
         shown = _weights_in(text)
         parameters = json.loads(text.get("parameters", "null")) or {}
         agrees = text.get("data.md5") == record.data_md5 and parameters.items() <= record.parameters.items()
@@ -229,14 +229,15 @@ def _with_runs(record: Record, weights_md5: str) -> Training:
 def _trace_in_store(path: Path, sha256: str) -> Trace | None:
     """What the runs say that carry a file of this content; a demo's records, for one, go when the next demo comes."""
     runs = [run for run in stored_runs() if any(sha256 in value.split() for value in run.tags.values())]
-    trainings = {run.tags[lineage.WEIGHTS_TAG]: _record_of(run) for run in runs}
-    for record in trainings.values():
-        return Trace(
-            str(path), sha256, "a stage whose record is gone", None, None, None,
-            "the store's tags", record.data_name, record.data_md5 or "",
-            [_with_runs(training, weights_md5) for weights_md5, training in trainings.items()],
-        )  # fmt: skip
-    return None
+    records = {run.tags[lineage.WEIGHTS_TAG]: _record_of(run) for run in runs}
+    if not records:
+        return None
+    trainings = [_with_runs(record, weights_md5) for weights_md5, record in records.items()]
+    first = next(iter(records.values()))
+    return Trace(
+        str(path), sha256, "a stage whose record is gone", None, None, None,
+        "the store's tags", first.data_name, first.data_md5 or "", trainings,
+    )  # fmt: skip
 
 
 def _record_of(run: lineage.StoredRun) -> Record:
@@ -253,23 +254,17 @@ def _diagnosis(path: Path) -> str:
     """Which link is broken of a file that no record lists."""
     if lost := _lost_text(path):
         return f"{lost}no record lists it"
-    for name, weights_md5 in (_weights_in(_text(path)) if path.suffix == ".png" else {}).items():
+    shown = _weights_in(storage.load_figure_text(path)) if path.suffix == ".png" else {}
+    for name, weights_md5 in shown.items():
         if not any(weights_md5 in record.weights_md5.values() for shelf in shelves_here() for record in shelf.records):
             return f"shows {name} with weights {weights_md5}, which no record here has"
     return "no record here or in git's history lists it, nor has a run of the store such a file"
 
 
 def _lost_text(path: Path) -> str:
-    if path.suffix == ".png" and "data.md5" not in _text(path):
+    if path.suffix == ".png" and "data.md5" not in storage.load_figure_text(path):
         return "has no text data.md5 (edited or re-encoded, or not drawn by this pipeline), "
     return ""
-
-
-def _text(path: Path) -> dict[str, str]:
-    try:
-        return storage.load_figure_text(path)
-    except (ValueError, SyntaxError) as error:  # of Pillow, for damaged chunks
-        raise InputError(f"{path}: damaged ({error})") from None
 
 
 def _weights_in(text: dict[str, str]) -> dict[str, str]:
