@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.errors import InputError
 from pipeline.params import MODELS, Model
-from pipeline.tools.ui import OWN
+from pipeline.tools.ui import bring_own_runs
 from pipeline.tracking.lineage import StoredRun
 
 SETTINGS = {
@@ -28,10 +28,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline explore", description=__doc__)
     parser.add_argument("--port", type=int, default=8501)
     port = parser.parse_args(arguments).port
-    print("Bringing the runs of this checkout over to MLflow", flush=True)
-    from pipeline.tracking import sync  # with it comes MLflow, which takes seconds
-
-    sync.update_store(*(folder for folder in OWN if folder.is_dir()))
+    bring_own_runs()
     runs_with_models()  # fails here where it would fail in the browser
     print(f"Explore: http://127.0.0.1:{port}\nStop with Ctrl-C.", flush=True)
     page = Path(__file__).with_name("explorer.py")

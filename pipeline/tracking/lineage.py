@@ -27,7 +27,6 @@ except ImportError:  # PyYAML was built without libyaml
 PROJECT = Path(__file__).parents[2]
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
-STUDY_SUFFIX = "/study"  # of the MLflow experiments that have the study's runs
 WEIGHTS_TAG = "weights.md5"  # of a run, set last: what has it is complete
 ORIGINAL_TAG = "original.run_id"  # of a run that was rebuilt from a record: the run that it stands for
 UNTRACKED = "untracked"  # or this and its start, for a training that MLflow never saw
@@ -43,6 +42,11 @@ class StoredRun:
     started: str  # UTC
     params: dict[str, str]
     tags: dict[str, str]
+
+    @property
+    def experiment(self) -> str:
+        """The id of its MLflow experiment."""
+        return self.page.split("/")[2]
 
 
 def store_uri() -> str:
@@ -111,13 +115,8 @@ def figure_text(
 
 
 def hashes(path: Path) -> dict[str, str]:
-    """The md5, by which DVC names a file, and the sha256 of its content, hexadecimal; the file is read once."""
-    digests = {name: hashlib.new(name, usedforsecurity=False) for name in ("md5", "sha256")}
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            for digest in digests.values():
-                digest.update(block)
-    return {name: digest.hexdigest() for name, digest in digests.items()}
+    """The md5, by which DVC names a file, and the sha256 of its content, hexadecimal."""
+    return {"md5": storage.md5(path), "sha256": storage.sha256(path)}
 
 
 @cache  # 40 cells of the study share one lock

@@ -72,7 +72,7 @@ class Record:
     @property
     def mlflow_experiment(self) -> str:
         """The MLflow experiment that its training belongs to."""
-        return f"{self.data_name}{lineage.STUDY_SUFFIX}" if self.cell else self.data_name
+        return f"{self.data_name}/study" if self.cell else self.data_name
 
     @property
     def ended(self) -> str:
