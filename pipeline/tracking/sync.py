@@ -12,6 +12,7 @@ import yaml
 from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from mlflow.utils.time import get_current_time_millis
 
 from pipeline import storage
 from pipeline.errors import InputError
@@ -20,7 +21,7 @@ from pipeline.tracking import lineage, runs
 from pipeline.tracking.experiments import RESULTS, experiment_revisions, export
 from pipeline.tracking.lineage import ORIGINAL_TAG, UNTRACKED, WEIGHTS_TAG
 from pipeline.tracking.records import Record, beside, load_records, lock_beside, locked_beside, record_folders
-from pipeline.tracking.runs import milliseconds, now, one_line, warn_once
+from pipeline.tracking.runs import milliseconds, one_line, warn_once
 from pipeline.tracking.store import (
     ERRORS,
     artifact_folder,
@@ -63,12 +64,9 @@ def update_everything() -> None:
         for copy in roots[1:]:
             export(copy.name, copy, *RESULTS)
         for folder in (folder for root in roots for folder in record_folders(root)):
-            folders.setdefault(_content(folder), folder)  # most copies have the same study
+            content = tuple(path.read_bytes() for path in sorted(folder.glob("*.json")))
+            folders.setdefault(content, folder)  # most copies have the same study
         update_store(*folders.values())
-
-
-def _content(folder: Path) -> tuple[bytes, ...]:
-    return tuple(path.read_bytes() for path in sorted(folder.glob("*.json")))
 
 
 class _Folder:
@@ -120,31 +118,24 @@ class _Folder:
         """The run of a training record, deleted ones included; a new one when the store has none."""
         name = trained.run_id or f"{UNTRACKED} {trained.started}"
         found = self.client.search_runs([experiment], f"tags.`{ORIGINAL_TAG}` = '{name}'", ViewType.ALL)
-        if found:
-            return found[0]
-        if trained.run_id:
-            try:
-                return self.client.get_run(trained.run_id)
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                    raise
-        return runs.create_run(self.client, trained, restores=name)
+        run = found[0] if found else runs.find_run(self.client, trained.run_id)
+        return run or runs.create_run(self.client, trained, restores=name)
 
     def finish(self, run: Run, trained: Record) -> None:
         """Add what an interrupted, unreachable or lost store lacks of a training that ended well."""
-        client, run_id, ended = self.client, run.info.run_id, milliseconds(trained, trained.seconds)
+        client, run_id = self.client, run.info.run_id
         dataset = Dataset(trained.data_name, (trained.data_md5 or "")[:8], "local", f'{{"uri": "{storage.IMAGES}"}}')
         client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
         runs.log_parameters(client, run_id, trained)
         client.log_text(run_id, yaml.safe_dump(changed({}, trained.parameters), sort_keys=False), "params.yaml")
         logged = runs.last_epoch(client, run_id)
         rows = [row for row in trained.history if row["epoch"] > logged]
-        runs.log_history(client, run_id, rows, milliseconds(trained))
+        runs.log_history(client, run_id, rows, milliseconds(trained.started))
         if trained.run_id != run_id:
             self.restore_previews(run_id, trained)
         if run.data.tags.get(runs.REASON_TAG):
             client.set_tag(run_id, runs.REASON_TAG, "")
-        client.set_terminated(run_id, "FINISHED", end_time=ended)
+        client.set_terminated(run_id, "FINISHED", end_time=milliseconds(trained.ended))
         client.set_tag(run_id, WEIGHTS_TAG, _weights_md5(trained))
         self.changed = True
 
@@ -164,7 +155,7 @@ class _Folder:
             for key, value in record.metrics.items():
                 found = run.data.metrics.get(key)
                 if found is None or (self.leads and found != value):  # MLflow shows the value with the latest time
-                    time = milliseconds(record, record.seconds) if found is None else now()
+                    time = milliseconds(record.ended) if found is None else get_current_time_millis()
                     metrics.append(Metric(key, value, time, step=0))  # step 0: bars, as for one value only
         if metrics:
             self.client.log_batch(run.info.run_id, metrics)
