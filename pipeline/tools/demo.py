@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import storage
@@ -26,9 +24,8 @@ OVERRIDES = (
 SHOWN = ("elbo", "bits_per_dim", "psnr", "ssim", "active_units")
 
 
-def main(arguments: Sequence[str] = ()) -> None:
+def main() -> None:
     """Make demo/ and the runs of shapes in MLflow anew."""
-    argparse.ArgumentParser(prog="python -m pipeline demo", description=__doc__).parse_args(arguments)
     revision = run_experiment("demo", OVERRIDES)
     shutil.rmtree(DEMO, ignore_errors=True)
     export(f"{revision}:{storage.REPORTS}", DEMO)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,14 +13,7 @@ from pipeline.tracking import sync
 from pipeline.tracking.experiments import RESULTS, export, forget_experiment, git, require_history, run_experiment
 
 
-def main(arguments: Sequence[str]) -> None:
-    """`python -m pipeline publish [key=value ...]`."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline publish", description=__doc__)
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="parameters that differ from params.yaml")
-    publish_results(parser.parse_args(arguments).overrides)
-
-
-def publish_results(overrides: list[str]) -> None:
+def main(overrides: Sequence[str]) -> None:
     """Run the pipeline and the study, take over their reports, locks and models, fill in all tables and commit."""
     require_history()
     if changed := git("status", "--porcelain", "--untracked-files=no").decode().splitlines():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -23,29 +22,24 @@ folders_here = cache(record_folders)  # every file asks for them
 DIRTY = {"True": True, "False": False}  # as MLflow's tag says it
 
 
-def main(arguments: Sequence[str]) -> None:
-    """`python -m pipeline trace`: exit status 1 when a link is broken."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline trace", description=__doc__)
-    parser.add_argument("paths", nargs="*", type=Path, help="images, weights, metrics or curves")
-    parser.add_argument("--all", action="store_true", help="everything under reports/, models/ and study/, a line each")
-    parser.add_argument("--json", action="store_true", help="for programs")
-    options = parser.parse_args(arguments)
-    if options.all == bool(options.paths):
-        parser.error("expected either paths or --all")
+def main(paths: Sequence[Path], everything: bool, as_json: bool) -> None:
+    """Trace these files or everything, with exit status 1 when a link is broken."""
+    if everything == bool(paths):
+        raise InputError("trace: expected either paths or --all")
     answers: list[dict[str, Any]] = []
-    for path in results_here() if options.all else options.paths:
-        if options.all and path.suffix == ".safetensors" and not path.exists():
+    for path in results_here() if everything else paths:
+        if everything and path.suffix == ".safetensors" and not path.exists():
             print(f"absent  {path}: dvc pull or dvc repro brings it", file=sys.stderr)
             continue
         try:
             result = trace_file(path)
             answers.append(asdict(result))
-            if not options.json:
-                print(line(result) if options.all else table(result))
+            if not as_json:
+                print(line(result) if everything else table(result))
         except InputError as error:
             answers.append({"path": str(path), "error": str(error)})
             print(f"error: {error}", file=sys.stderr)
-    if options.json:
+    if as_json:
         print(json.dumps(answers, indent=2))
     sys.exit(any("error" in answer for answer in answers))
 

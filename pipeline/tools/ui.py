@@ -1,29 +1,32 @@
-"""Where can the runs be compared? In MLflow's UI, brought up to date and opened at the comparison of FC and conv."""
+"""Where can runs be compared, and latent space be touched? In MLflow's UI, brought up to date, and on its own page."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import storage
 from pipeline.errors import InputError, printable
-from pipeline.tracking.lineage import ARTIFACTS, database, store_uri
+from pipeline.params import MODELS, Model
+from pipeline.tracking.lineage import ARTIFACTS, StoredRun, database, store_uri
 
 VIEW = "comparison"
 LAYOUT = Path(__file__).with_name("comparison.json")  # MLflow 3's state of the chart view: images, curves, test metrics
+EXPLORER = {  # settings of its server, Streamlit
+    "server.address": "127.0.0.1",
+    "server.headless": "true",
+    "server.fileWatcherType": "none",
+    "browser.gatherUsageStats": "false",
+    "client.toolbarMode": "viewer",
+    "client.showErrorLinks": "false",  # to search engines and the like
+}
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(port: int, host: str) -> None:
     """Bring the checkout's own runs over, print the comparison's address, and serve it while the others follow."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline ui", description=__doc__)
-    parser.add_argument("--port", type=int, default=5050)
-    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in, whoever they are")
-    options = parser.parse_args(arguments)
     bring_own_runs()
     from pipeline.tracking import runs, store, sync
 
@@ -34,12 +37,12 @@ def main(arguments: Sequence[str]) -> None:
     if path is None:
         sys.exit("error: the MLflow store has no runs yet; type make demo or make repro first")
     file = database()
-    address = f"http://{options.host}:{options.port}" if file else printable(store_uri().rstrip("/"))
+    address = f"http://{host}:{port}" if file else printable(store_uri().rstrip("/"))
     print(f"Compare FC and conv: {address}/{path}", flush=True)
     if file is None:  # a server that runs already
         sync.update_everything()
         return
-    server = ["mlflow", "ui", "--host", options.host, "--port", str(options.port), "--workers", "1"]
+    server = ["mlflow", "ui", "--host", host, "--port", str(port), "--workers", "1"]
     place = ["--backend-store-uri", store_uri(), "--artifacts-destination", str(file.parent / ARTIFACTS)]
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # its job runners take 0.8 GB and are not used
     with subprocess.Popen([sys.executable, "-m", *server, *place], env=os.environ | quiet) as running:
@@ -53,6 +56,16 @@ def main(arguments: Sequence[str]) -> None:
             pass
         finally:
             running.terminate()
+
+
+def explore(port: int) -> None:
+    """Bring the checkout's own runs over, print the address of the explorer's page, and become its server."""
+    bring_own_runs()
+    runs_with_models()  # fails here where it would fail in the browser
+    print(f"Explore: http://127.0.0.1:{port}\nStop with Ctrl-C.", flush=True)
+    page = Path(__file__).with_name("explorer.py")
+    settings = [f"--{key}={value}" for key, value in (EXPLORER | {"server.port": port}).items()]
+    os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(page), *settings])
 
 
 def bring_own_runs() -> None:
@@ -83,3 +96,18 @@ def comparison() -> str | None:
     client.set_experiment_tag(experiment, f"mlflow.sharedViewState.{VIEW}", json.dumps(view))
     query = f"viewStateShareKey={VIEW}&compareRunsMode=CHART&workflowType=machine_learning"
     return f"#/experiments/{experiment}/runs?{query}"
+
+
+def runs_with_models() -> dict[str, dict[Model, list[StoredRun]]]:
+    """Runs whose model is in the store, newest first, by data name and model; only data that both models have."""
+    from pipeline.tracking import store
+
+    found: dict[str, dict[Model, list[StoredRun]]] = {}
+    for run in reversed(store.stored_runs()):
+        name, model = run.tags.get("data.name", ""), run.params.get("model")
+        if "model_id" in run.tags and model in MODELS:
+            found.setdefault(name, {}).setdefault(model, []).append(run)
+    both = {name: runs for name, runs in found.items() if len(runs) == len(MODELS)}
+    if not both:
+        raise InputError("the MLflow store has no trained models of both kinds yet; type make demo or make repro first")
+    return both
