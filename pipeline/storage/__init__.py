@@ -24,6 +24,17 @@ if TYPE_CHECKING:
 Arrays = dict[str, np.ndarray[Any, Any]]
 Row = Mapping[str, Any]
 
+# Of libraries, SyntaxError is Pillow's; of content that has not the keys, types and sizes which were expected.
+FORMAT_ERRORS = (
+    SafetensorError,
+    csv.Error,
+    SyntaxError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+)
 IMAGES = Path("data/images.safetensors")
 REPORTS = Path("reports")
 METRICS, CURVES, FIGURES, RUNS = (REPORTS / name for name in ("metrics", "curves", "figures", "runs"))
@@ -62,9 +73,8 @@ def reading(path: Path, wrong: str, remedy: str = "; delete it and run dvc repro
         yield
     except FileNotFoundError:
         raise InputError(f"{path}: no such file, expected the output of an earlier stage; run dvc repro") from None
-    # IndexError and TypeError: a table without rows, or with rows of unequal length; SyntaxError: a chunk of a PNG
-    except (SafetensorError, csv.Error, OSError, ValueError, IndexError, TypeError, SyntaxError) as error:
-        raise InputError(f"{path}: {wrong} ({error}){remedy}") from None
+    except (*FORMAT_ERRORS, OSError) as error:
+        raise InputError(f"{path}: {wrong} ({' '.join(str(error).split())}){remedy}") from None
 
 
 def save_tensors(path: Path, arrays: Arrays, header: Mapping[str, Any]) -> None:

@@ -34,10 +34,7 @@ def main() -> None:
     remove_other_results(DEMO)
     sync.update_store(DEMO / storage.RUNS.name)
 
-    print(f"\nFigures: {DEMO / storage.FIGURES.name}/")
-    for figure in sorted((DEMO / storage.FIGURES.name).glob("*.png")):
-        print(f"  {figure}")
-    print("Test images:")
+    print(f"\nFigures: {DEMO / storage.FIGURES.name}/\nTest images:")
     for model in MODELS:
         metrics = storage.load_json(DEMO / storage.METRICS.name / f"{model}.json")
         print(f"  {model:4}  " + "  ".join(f"{name} {metrics[name]:.5g}" for name in SHOWN if name in metrics))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cache
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,6 +54,8 @@ def results_here() -> list[Path]:
 
 def table(result: Trace) -> str:
     """A trace as short lines."""
+    at_server = printable(lineage.store_uri().rstrip("/"))
+    address = at_server if lineage.database() is None else "make ui, then http://127.0.0.1:5050"
     lines = [
         result.path,
         f"  made by    {result.stage}{_when(result.started, result.commit, result.dirty)}",
@@ -71,7 +72,7 @@ def table(result: Trace) -> str:
         if training.experiment:
             lines.append(f"    experiment {training.experiment}")
         for run in training.runs:
-            lines += [f"    run        {run['id']}, {run['name']}", f"    open       {_address(run['page'])}"]
+            lines += [f"    run        {run['id']}, {run['name']}", f"    open       {address}/{run['page']}"]
         if training.missing_run:
             lines.append(f"    run        {training.missing_run}: not in the MLflow store, make ui brings it there")
     return "\n".join(lines)
@@ -88,12 +89,6 @@ def _when(started: str | None, commit: str | None, dirty: bool | None) -> str:
         return ""
     state = {True: ", with uncommitted changes", False: ", clean", None: ""}[dirty]
     return f", {started[:16].replace('T', ' ')} UTC, commit {(commit or 'unknown')[:10]}{state}"
-
-
-def _address(page: str) -> str:
-    if lineage.database() is None:
-        return f"{printable(lineage.store_uri().rstrip('/'))}/{page}"
-    return f"make ui, then http://127.0.0.1:5050/{page}"
 
 
 class Written(NamedTuple):
@@ -130,9 +125,9 @@ class Training:
     dirty: bool | None
     experiment: str | None
     started: str  # UTC
-    parameters: dict[str, Any]
-    runs: list[dict[str, str]] = field(default_factory=list)  # those of the store: id, name, page of MLflow's UI
-    missing_run: str | None = None  # what the record names and the store lacks
+    parameters: Mapping[str, Any]
+    runs: list[dict[str, str]]  # those of the store: id, name, page of MLflow's UI
+    missing_run: str | None  # what the record names and the store lacks
 
 
 @dataclass
@@ -165,7 +160,7 @@ def trace_file(path: Path) -> Trace:
     if (locked := shelf.locked.get(file.path, md5)) != md5:
         raise InputError(f"{path}: its md5 is {md5}, but dvc.lock beside {shelf.name} says {locked}")
     for name, input_md5 in record.inputs.items():
-        if not any(place.find(input_md5) for place in chain([shelf], _shelves(input_md5))):
+        if not any(place.find(input_md5) for place in _shelves(input_md5, shelf)):
             raise InputError(f"{path}: {record.stage} read {name} with md5 {input_md5}, but no record has written that")
     shown = record.weights_md5
     if path.suffix == ".png":
@@ -198,7 +193,7 @@ def _find(path: Path, sha256: str) -> tuple[Shelf, Written] | tuple[None, None]:
 
 def _training(path: Path, shelf: Shelf, user: Record, name: str, weights_md5: str) -> Training:
     """The training that made the weights which the record `user` used or made."""
-    for place in chain([shelf], _shelves(weights_md5)):
+    for place in _shelves(weights_md5, shelf):
         for record in place.records:
             if record.stage.startswith("train@") and weights_md5 in record.weights_md5.values():
                 if record.data_md5 != user.data_md5:
@@ -214,7 +209,7 @@ def _with_runs(record: Record, weights_md5: str) -> Training:
     missing = (record.run_id or f"{lineage.UNTRACKED} {record.started}") not in known
     return Training(
         str(record.model), weights_md5, float(record.parameters["kl_weight"]), record.commit, record.dirty,
-        record.experiment, record.started, dict(record.parameters),
+        record.experiment, record.started, record.parameters,
         [{"id": run.id, "name": run.name, "page": run.page} for run in runs],
         (record.run_id or "none was written while it trained") if missing else None,
     )  # fmt: skip
@@ -267,17 +262,16 @@ def _weights_in(text: dict[str, str]) -> dict[str, str]:
     return {key.removesuffix(suffix): value for key, value in text.items() if key.endswith(suffix)}
 
 
-def _shelves(content: str) -> Iterator[Shelf]:
+def _shelves(content: str, *first: Shelf) -> Iterator[Shelf]:
     """The records here, then those at the commits that brought a record which states a hash, the newest first."""
+    yield from first
     yield from shelves_here()
     for commit, folder, change in history():
         if content in change:
             try:
-                shelf = shelf_of(folder, commit)
+                yield shelf_of(folder, commit)
             except InputError:  # of another version of this pipeline
                 print(f"note: the records at commit {commit[:10]} cannot be read", file=sys.stderr)
-            else:
-                yield shelf
 
 
 def shelves_here() -> Iterator[Shelf]:

@@ -112,12 +112,9 @@ class Record:
     @classmethod
     def load(cls, path: Path) -> Self:
         """The record in a file, of this version or another; InputError for what is none."""
-        content, names = storage.load_json(path), [each.name for each in fields(cls)]
-        try:
-            (known,) = content
-            return cls(**OLDER | {key: known[key] for key in names if key in known})
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{path}: is not a record of a stage ({error}); delete it and run dvc repro") from None
+        with storage.reading(path, "is not a record of a stage"):
+            (known,) = storage.load_json(path)
+            return cls(**OLDER | {each.name: known[each.name] for each in fields(cls) if each.name in known})
 
 
 def record_path(stage: str) -> Path:

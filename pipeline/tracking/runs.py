@@ -8,9 +8,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Self
 
 from mlflow.entities import LifecycleStage, Metric, Param, Run
 from mlflow.exceptions import MlflowException
@@ -19,16 +18,12 @@ from mlflow.utils.time import get_current_time_millis
 
 from pipeline.errors import printable
 from pipeline.params import COLORS
+from pipeline.storage import Arrays
 from pipeline.tracking import store
 from pipeline.tracking.checkpoints import is_held
 from pipeline.tracking.lineage import ORIGINAL_TAG, WEIGHTS_TAG
 from pipeline.tracking.records import Record
 from pipeline.tracking.store import experiment_id, open_store
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Images = Mapping[str, np.ndarray[Any, Any]]
 
 LOCK_TAG = "training.lock"  # of a run: the host and the file that is locked while the training is under way
 REASON_TAG = "status.reason"
@@ -39,7 +34,6 @@ _warned = False
 def create_run(client: MlflowClient, record: Record, restores: str | None = None, lock: Path | None = None) -> Run:
     """A new run for a training record: of one under way that holds `lock`, or in place of the run `restores`."""
     assert record.model is not None
-    command = f"study {record.cell}" if record.cell else f"train {record.model}"
     tags = {
         "model": record.model,
         "dvc.stage": record.stage,
@@ -49,8 +43,6 @@ def create_run(client: MlflowClient, record: Record, restores: str | None = None
         "data.md5": record.data_md5,
         "git.commit": record.commit,
         "git.dirty": None if record.dirty is None else str(record.dirty),
-        "mlflow.source.name": f"python -m pipeline {command}",
-        "mlflow.source.type": "LOCAL",
         "mlflow.runColor": COLORS[record.model],
     }
     if lock:
@@ -73,13 +65,15 @@ def log_parameters(client: MlflowClient, run_id: str, record: Record) -> None:
 
 def log_history(client: MlflowClient, run_id: str, rows: Sequence[Mapping[str, float]], time: int) -> None:
     """Metrics of some epochs, at their steps; an epoch's all at once, so that the last one in the store is whole."""
-    epochs = [
-        [Metric(key, float(value), time, int(row["epoch"])) for key, value in row.items() if key != "epoch"]
-        for row in rows
-    ]
-    at_once = MOST_METRICS // max(map(len, epochs), default=1)
-    for first in range(0, len(epochs), at_once):
-        client.log_batch(run_id, list(chain.from_iterable(epochs[first : first + at_once])))
+    at_once = MOST_METRICS // max(map(len, rows), default=1)
+    for first in range(0, len(rows), at_once):
+        metrics = [
+            Metric(key, float(value), time, int(row["epoch"]))
+            for row in rows[first : first + at_once]
+            for key, value in row.items()
+            if key != "epoch"
+        ]
+        client.log_batch(run_id, metrics)
 
 
 def last_epoch(client: MlflowClient, run_id: str) -> int:
@@ -178,7 +172,7 @@ class LiveRun:
         for job in self._jobs:
             job.result()  # raises what is no trouble of the store but a mistake of ours
 
-    def log_epoch(self, metrics: Mapping[str, float], images: Images) -> None:
+    def log_epoch(self, metrics: Mapping[str, float], images: Arrays) -> None:
         """Metrics and images [H, W, 3] uint8 of an epoch, at that step; returns at once."""
 
         def log(client: MlflowClient) -> None:

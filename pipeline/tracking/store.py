@@ -61,12 +61,12 @@ def experiment_id(client: MlflowClient, name: str) -> str:
     path = database()
     try:
         created = client.create_experiment(name, artifact_folder(path, name).as_uri() if path else None)
-        client.set_experiment_tag(created, "mlflow.note.content", DESCRIPTION.format(name=name))
-        return str(created)
-    except MlflowException:  # another process was faster
-        if experiment := client.get_experiment_by_name(name):
-            return str(experiment.experiment_id)
-        raise
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        return experiment_id(client, name)  # another process was faster
+    client.set_experiment_tag(created, "mlflow.note.content", DESCRIPTION.format(name=name))
+    return str(created)
 
 
 def artifact_folder(path: Path, experiment: str) -> Path:
