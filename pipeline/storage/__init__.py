@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+from yaml import YAMLError
 
 from pipeline.errors import InputError
 
@@ -24,17 +25,8 @@ if TYPE_CHECKING:
 Arrays = dict[str, np.ndarray[Any, Any]]
 Row = Mapping[str, Any]
 
-# Of libraries, SyntaxError is Pillow's; of content that has not the keys, types and sizes which were expected.
-FORMAT_ERRORS = (
-    SafetensorError,
-    csv.Error,
-    SyntaxError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    RuntimeError,
-)
+FORMAT = (SafetensorError, csv.Error, YAMLError, SyntaxError)  # of libraries; the last is Pillow's, of damaged chunks
+CONTENT = (ValueError, LookupError, TypeError, AttributeError, RuntimeError)  # other keys, types or sizes than expected
 IMAGES = Path("data/images.safetensors")
 REPORTS = Path("reports")
 METRICS, CURVES, FIGURES, RUNS = (REPORTS / name for name in ("metrics", "curves", "figures", "runs"))
@@ -73,7 +65,7 @@ def reading(path: Path, wrong: str, remedy: str = "; delete it and run dvc repro
         yield
     except FileNotFoundError:
         raise InputError(f"{path}: no such file, expected the output of an earlier stage; run dvc repro") from None
-    except (*FORMAT_ERRORS, OSError) as error:
+    except (*FORMAT, *CONTENT, OSError) as error:
         raise InputError(f"{path}: {wrong} ({' '.join(str(error).split())}){remedy}") from None
 
 

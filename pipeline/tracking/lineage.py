@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -68,8 +69,11 @@ def stored_runs_path() -> Path | None:
     return path and path.with_name(f"{path.name}.runs.json")
 
 
-def save_stored_runs(path: Path, runs: Iterable[StoredRun]) -> None:
-    """Write the index of the store's runs, with the time, atomically."""
+def save_stored_runs(path: Path, runs: list[StoredRun]) -> None:
+    """Write the index of the store's runs, with the time, atomically, unless there is one that lists the same."""
+    with contextlib.suppress(InputError):  # a damaged one is replaced
+        if path.exists() and load_stored_runs(path) == runs:
+            return
     storage.save_json(path, {"written": datetime.now(UTC).isoformat(), "runs": [asdict(run) for run in runs]})
 
 

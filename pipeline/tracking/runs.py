@@ -23,7 +23,6 @@ from pipeline.tracking import store
 from pipeline.tracking.checkpoints import is_held
 from pipeline.tracking.lineage import ORIGINAL_TAG, WEIGHTS_TAG
 from pipeline.tracking.records import Record
-from pipeline.tracking.store import experiment_id, open_store
 
 LOCK_TAG = "training.lock"  # of a run: the host and the file that is locked while the training is under way
 REASON_TAG = "status.reason"
@@ -49,12 +48,9 @@ def create_run(client: MlflowClient, record: Record, restores: str | None = None
         tags[LOCK_TAG] = lock_tag(lock)
     if restores:
         tags |= {ORIGINAL_TAG: restores, "original.started": record.started, "original.ended": record.ended}
-    return client.create_run(
-        experiment_id(client, record.mlflow_experiment),
-        start_time=milliseconds(record.started),
-        tags={key: value for key, value in tags.items() if value},
-        run_name=record.name,
-    )
+    known = {key: value for key, value in tags.items() if value}
+    experiment = store.experiment_id(client, record.mlflow_experiment)
+    return client.create_run(experiment, milliseconds(record.started), known, record.name)
 
 
 def log_parameters(client: MlflowClient, run_id: str, record: Record) -> None:
@@ -96,15 +92,15 @@ def end_abandoned(client: MlflowClient, own_lock: Path | None = None, own_run: s
 
     One that holds `own_lock` says so, since of all runs under it only `own_run` is still under way.
     """
-    here = lock_tag("")
-    running = client.search_runs(store.experiment_ids(client), "attributes.status = 'RUNNING'", max_results=store.MOST)
-    for run in running:
-        tag = run.data.tags.get(LOCK_TAG, "")
-        lock = Path(tag.removeprefix(here))
-        gone = tag.startswith(here) and run.info.run_id != own_run and (lock == own_lock or not is_held(lock))
-        if gone and client.get_run(run.info.run_id).info.status == "RUNNING":  # it may have ended just now
-            client.set_tag(run.info.run_id, REASON_TAG, "its process is gone")
-            client.set_terminated(run.info.run_id, "KILLED")
+    here, running = lock_tag(""), "attributes.status = 'RUNNING'"
+    with contextlib.suppress(MlflowException):  # of runs that are another user's
+        for run in client.search_runs(store.experiment_ids(client), running, max_results=store.MOST):
+            tag = run.data.tags.get(LOCK_TAG, "")
+            lock = Path(tag.removeprefix(here))
+            gone = tag.startswith(here) and run.info.run_id != own_run and (lock == own_lock or not is_held(lock))
+            if gone and client.get_run(run.info.run_id).info.status == "RUNNING":  # it may have ended just now
+                client.set_tag(run.info.run_id, REASON_TAG, "its process is gone")
+                client.set_terminated(run.info.run_id, "KILLED")
 
 
 def lock_tag(lock: Path | str) -> str:
@@ -153,7 +149,7 @@ class LiveRun:
     def __enter__(self) -> Self:
         try:
             with self._best_effort():
-                self._begin(open_store())
+                self._begin(store.open_store())
         except BaseException as error:
             self.__exit__(type(error), error, None)
             raise
@@ -185,8 +181,7 @@ class LiveRun:
 
     def _begin(self, client: MlflowClient) -> None:
         record = self._record
-        with contextlib.suppress(MlflowException):  # of runs that are another user's
-            end_abandoned(client, self._lock, record.run_id)
+        end_abandoned(client, self._lock, record.run_id)
         if run := self._earlier_run(client):
             self._logged = last_epoch(client, run.info.run_id)
             if WEIGHTS_TAG not in run.data.tags:  # else the run is complete and only the stage's end was interrupted

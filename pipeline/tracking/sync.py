@@ -17,20 +17,12 @@ from mlflow.utils.time import get_current_time_millis
 from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.params import MODELS, changed
-from pipeline.tracking import lineage, runs
+from pipeline.tracking import lineage, runs, store
 from pipeline.tracking.experiments import RESULTS, experiment_revisions, export
 from pipeline.tracking.lineage import ORIGINAL_TAG, UNTRACKED, WEIGHTS_TAG
 from pipeline.tracking.records import Record, beside, load_records, lock_beside, locked_beside, record_folders
 from pipeline.tracking.runs import milliseconds, one_line, warn_once
-from pipeline.tracking.store import (
-    ERRORS,
-    artifact_folder,
-    exclusively,
-    experiment_id,
-    is_outage,
-    open_store,
-    stored_runs,
-)
+from pipeline.tracking.store import ERRORS, artifact_folder, exclusively, experiment_id
 
 MOST_VERSIONS = 100  # a tag holds 8,000 characters
 PREVIEWS = "images"  # the folder in which MLflow keeps what log_image is given
@@ -44,14 +36,13 @@ def update_store(*folders: Path) -> None:
     a run with the same weights shows already; the study's register no models.
     """
     try:
-        client = open_store()
-        index = lineage.stored_runs_path()
-        anything = [_Folder(client, folder).update() for folder in folders or (storage.RUNS,)]
-        if index and (any(anything) or not index.exists()):
+        client = store.open_store()
+        for folder in folders or (storage.RUNS,):
+            _Folder(client, folder).update()
+        if index := lineage.stored_runs_path():
             with exclusively():
-                lineage.save_stored_runs(index, stored_runs(client))
-        with contextlib.suppress(MlflowException):  # of runs that are another user's
-            runs.end_abandoned(client)
+                lineage.save_stored_runs(index, store.stored_runs(client))
+        runs.end_abandoned(client)
     except (InputError, *ERRORS) as error:
         _warn_later(error)
 
@@ -76,16 +67,15 @@ class _Folder:
         self.client, self.folder = client, folder
         self.registers = folder.resolve() == storage.main_checkout() / storage.RUNS
         self.leads = self.registers or folder.resolve().is_relative_to(storage.main_checkout() / "study")
-        self.changed = False
 
-    def update(self) -> bool:
-        """Whether there was anything to add."""
+    def update(self) -> None:
+        """Add what the store lacks."""
         try:
             self.records = load_records(self.folder)
             self.locked = locked_beside(self.folder)
         except InputError as error:
             _warn_later(error)
-            return False
+            return
         with exclusively():
             for trained in self.records:
                 if trained.stage.startswith("train@"):
@@ -95,10 +85,9 @@ class _Folder:
                             self.add_artifacts(run, trained)
                             self.add_model(run, trained)
                     except ERRORS as error:
-                        if is_outage(error):  # for every other record as well
+                        if store.is_outage(error):  # for every other record as well
                             raise
                         _warn_later(error)
-        return self.changed
 
     def finished_runs(self, trained: Record) -> Sequence[Run]:
         """All runs with the weights of a training record, its own among them: finished now, or rebuilt when lost."""
@@ -137,7 +126,6 @@ class _Folder:
             client.set_tag(run_id, runs.REASON_TAG, "")
         client.set_terminated(run_id, "FINISHED", end_time=milliseconds(trained.ended))
         client.set_tag(run_id, WEIGHTS_TAG, _weights_md5(trained))
-        self.changed = True
 
     def restore_previews(self, run_id: str, trained: Record) -> None:
         """The images of the epochs, where the artifacts of a lost run are still beside the database."""
@@ -159,7 +147,6 @@ class _Folder:
                     metrics.append(Metric(key, value, time, step=0))  # step 0: bars, as for one value only
         if metrics:
             self.client.log_batch(run.info.run_id, metrics)
-            self.changed = True
 
     def add_artifacts(self, run: Run, trained: Record) -> None:
         """Weights, curves, figures and lock that the run lacks, each with a tag of the sha256 of all that it had."""
@@ -177,7 +164,6 @@ class _Folder:
             if tags:
                 self.client.log_artifacts(run.info.run_id, folder)
                 self.client.log_batch(run.info.run_id, tags=tags)
-                self.changed = True
 
     def artifacts(self, trained: Record) -> Iterator[tuple[str, str, Path, str]]:
         """Name, tag, file and sha256: of weights and curves, figures that show them, and the dvc.lock that names them.
@@ -221,7 +207,6 @@ class _Folder:
                 self.client.log_model_artifacts(model_id, str(Path(temporary, "model")))
             self.client.finalize_logged_model(model_id, "READY")
             self.client.set_tag(run.info.run_id, "model_id", model_id)
-            self.changed = True
         if self.registers:
             self.register(f"{trained.data_name}-{trained.model}", model_id, run, weights_md5)
 
