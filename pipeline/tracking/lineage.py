@@ -81,8 +81,10 @@ def load_stored_runs(path: Path) -> list[StoredRun]:
     """The runs that an index lists, in its order; none where there is no index, InputError for a damaged one."""
     if not path.exists():
         return []
-    with storage.reading(path, "is no index of MLflow's runs", "; delete it, make ui writes it anew"):
-        return [StoredRun(**run) for run in json.loads(path.read_text(encoding="utf-8"))["runs"]]
+    try:
+        return [StoredRun(**run) for run in storage.load_json(path)["runs"]]
+    except (InputError, LookupError, TypeError):
+        raise InputError(f"{path}: is no index of MLflow's runs; delete it, make ui writes it anew") from None
 
 
 def code_hash(stage: str) -> str:
