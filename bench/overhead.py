@@ -33,7 +33,7 @@ def tracking_share(images: Path) -> dict[str, float]:
         stack.enter_context(
             patch.dict(os.environ, DVC_ROOT=folder, MLFLOW_TRACKING_URI=f"sqlite:///{folder}/mlflow.db")
         )
-        for owner, name in ((runs.LiveRun, "open"), (runs.LiveRun, "log_epoch"), (sync, "update_store")):
+        for owner, name in ((runs.LiveRun, "__enter__"), (runs.LiveRun, "log_epoch"), (sync, "update_store")):
             stack.enter_context(patch.object(owner, name, _timed(getattr(owner, name), spent)))
         PARAMS_FILE.write_text(yaml.safe_dump(params), encoding="utf-8")
         storage.IMAGES.parent.mkdir()

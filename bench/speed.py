@@ -56,6 +56,7 @@ START = """
 import sys
 from importlib import import_module
 from operator import attrgetter
+from pkgutil import resolve_name
 from pipeline.__main__ import STAGES, run
 
 kind, work, stage, *arguments = sys.argv[1:]
@@ -64,13 +65,13 @@ def begin(*_, **__):
     print("here", flush=True)
     sys.exit()
 
-import_module(f"pipeline.{STAGES[stage].module}")
+resolve_name(f"pipeline.{STAGES[stage].function}")
 if kind == "imports":
     begin()
 module, _, path = work.partition(":")
 owner, _, name = path.rpartition(".")
 setattr(attrgetter(owner)(import_module(module)) if owner else import_module(module), name, begin)
-run(stage, arguments)
+run(stage, {"model": model for model in arguments})
 """
 
 

@@ -7,40 +7,59 @@ import os
 import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
-from importlib import import_module
-from typing import NamedTuple
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any, NamedTuple
 
 from pipeline.command import run_command
 
+Arguments = dict[str, dict[str, Any]]  # as argparse takes them
+NONE: Arguments = {}
+
 
 class Command(NamedTuple):
-    """The module whose `main` runs it, and the question that it answers."""
+    """The function that runs it, the question that it answers, and its arguments."""
 
-    module: str
+    function: str
     question: str
+    arguments: Arguments = NONE
 
 
-STAGES: Mapping[str, Command] = {
-    "download": Command("download", "Where do the images come from?"),
-    "train": Command("train", "How does a model come to be?"),
-    "evaluate": Command("evaluate", "How good is a trained model?"),
-    "render": Command("render", "What do the models show?"),
-    "yardstick": Command("tools.yardstick", "What measures images? The classifier behind all distances, trained."),
-    "study": Command("study.cells", "How do the stages run for a cell of the study?"),
-    "answers": Command("study.answers", "What did the experiments on theory find?"),
-    "claims": Command("study.claims", "Does what the assignment said hold?"),
-    "report": Command("study.report", "What did the study find, in words?"),
-    "page": Command("study.page", "What did the project find, on one page?"),
+OF_A_MODEL: Arguments = {"model": {"choices": ("fc", "conv")}}
+CELL: Arguments = {"cell": {"help": "one of those in study/params.yaml"}, "stage": {"help": "to run for the cell"}}
+OVERRIDES: Arguments = {
+    "overrides": {"nargs": "*", "metavar": "key=value", "help": "parameters that differ from params.yaml"}
 }
-TOOLS: Mapping[str, Command] = {  # each reads its own arguments
-    "demo": Command("tools.demo", "What does this project do? The whole pipeline on built-in shapes."),
-    "trace": Command("tools.trace", "Which run stands behind an image, weights or metrics?"),
-    "ui": Command("tools.ui", "Where can the runs be compared? In MLflow's UI."),
-    "explore": Command("tools.explore", "Where can latent space be touched?"),
-    "publish": Command("tools.publish", "How do results get into git?"),
-    "tables": Command("tools.tables", "Which numbers do README and docs/ show?"),
+TRACED: Arguments = {
+    "paths": {"nargs": "*", "type": Path, "help": "images, weights, metrics or curves"},
+    "--all": {"dest": "everything", "action": "store_true", "help": "all of reports/, models/ and study/, a line each"},
+    "--json": {"dest": "as_json", "action": "store_true", "help": "for programs"},
 }
-OF_A_MODEL = ("train", "evaluate")
+SERVED: Arguments = {
+    "--port": {"type": int, "default": 5050},
+    "--host": {"default": "127.0.0.1", "help": "0.0.0.0 lets other machines in, whoever they are"},
+}
+EXPLORED: Arguments = {"--port": {"type": int, "default": 8501}}
+STAGES: dict[str, Command] = {
+    "download": Command("download:main", "Where do the images come from?"),
+    "train": Command("train:main", "How does a model come to be?", OF_A_MODEL),
+    "evaluate": Command("evaluate:main", "How good is a trained model?", OF_A_MODEL),
+    "render": Command("render:main", "What do the models show?"),
+    "yardstick": Command("tools.yardstick:main", "What measures images? The classifier behind all distances, trained."),
+    "study": Command("study.cells:main", "How do the stages run for a cell of the study?", CELL),
+    "answers": Command("study.answers:main", "What did the experiments on theory find?"),
+    "claims": Command("study.claims:main", "Does what the assignment said hold?"),
+    "report": Command("study.report:main", "What did the study find, in words?"),
+    "page": Command("study.page:main", "What did the project find, on one page?"),
+}
+TOOLS: dict[str, Command] = {
+    "demo": Command("tools.demo:main", "What does this project do? The whole pipeline on built-in shapes."),
+    "trace": Command("tools.trace:main", "Which run stands behind an image, weights or metrics?", TRACED),
+    "ui": Command("tools.ui:main", "Where can the runs be compared? In MLflow's UI.", SERVED),
+    "explore": Command("tools.ui:explore", "Where can latent space be touched?", EXPLORED),
+    "publish": Command("tools.publish:main", "How do results get into git?", OVERRIDES),
+    "tables": Command("tools.tables:main", "Which numbers do README and docs/ show?"),
+}
 
 
 # PyTorch's threads, which start after this, then sleep between two tasks: spinning, they slow down all else that runs.
@@ -51,34 +70,24 @@ def main() -> None:
     """Read the command line, and run what it names."""
     parser = argparse.ArgumentParser(prog="python -m pipeline", description="Run a stage, as DVC does, or a tool.")
     commands = parser.add_subparsers(dest="name", required=True, metavar="stage or tool")
-    for name, (_, question) in STAGES.items():
+    for name, (_, question, arguments) in (STAGES | TOOLS).items():
         command = commands.add_parser(name, help=question, description=question)
-        if name in OF_A_MODEL:
-            command.add_argument("model", choices=("fc", "conv"))
-        if name == "study":
-            command.add_argument("cell", help="one of those in study/params.yaml")
-            command.add_argument("stage", help="to run for the cell")
-    for name, (_, question) in TOOLS.items():
-        commands.add_parser(name, help=question, add_help=False)
+        for argument, options in arguments.items():
+            command.add_argument(argument, **options)
     for name in sys.argv[1:2]:
         if name not in commands.choices and (near := get_close_matches(name, commands.choices, n=1)):
             parser.error(f"found the stage or tool {name}, did you mean {near[0]}?")
-    given, rest = parser.parse_known_args()
-    if given.name in TOOLS:
-        import_module(f"pipeline.{TOOLS[given.name].module}").main(rest)
-    elif rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    else:
-        name, *arguments = vars(given).values()
-        run(name, arguments)
+    given = vars(parser.parse_args())
+    run(given.pop("name"), given)
 
 
-def run(stage: str, arguments: list[str]) -> None:
-    """Run a stage once params.yaml is valid."""
-    from pipeline.params import load_params
+def run(name: str, arguments: Mapping[str, Any]) -> None:
+    """Run a tool, or a stage once params.yaml is valid."""
+    if name in STAGES:
+        from pipeline.params import load_params
 
-    load_params()
-    import_module(f"pipeline.{STAGES[stage].module}").main(*arguments)
+        load_params()
+    resolve_name(f"pipeline.{(STAGES | TOOLS)[name].function}")(**arguments)
 
 
 if __name__ == "__main__":

@@ -95,10 +95,9 @@ def _reader_is_gone() -> bool:
 
 def _disk_is_full(error: BaseException | None) -> bool:
     """Whether an error comes from that; safetensors hands on no more of the system's error than its text."""
+    full = (errno.ENOSPC, errno.EDQUOT)
     while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if any(f"(os error {number})" in str(error) for number in (errno.ENOSPC, errno.EDQUOT)):
+        if getattr(error, "errno", None) in full or any(f"(os error {number})" in str(error) for number in full):
             return True
         error = error.__cause__ or error.__context__
     return False

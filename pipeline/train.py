@@ -18,7 +18,7 @@ from pipeline.storage.weights import load_images, save_trained
 from pipeline.tracking import lineage, sync
 from pipeline.tracking.checkpoints import Checkpoints
 from pipeline.tracking.records import Record
-from pipeline.tracking.runs import LiveRun, live_run
+from pipeline.tracking.runs import LiveRun
 from pipeline.vae.device import describe, has_bfloat16, place, prepare
 from pipeline.vae.images import generator, to_float, to_uint8
 from pipeline.vae.networks import VAE, architecture, build_vae
@@ -53,7 +53,7 @@ def main(model: Model) -> None:
     checkpoints = Checkpoints(record.stage, identity, params.run.checkpoint_seconds)
     with checkpoints.lock():
         resume(training, record, checkpoints)
-        with live_run(record, checkpoints.lock_path) as run:
+        with LiveRun(record, checkpoints.lock_path) as run:
             run_epochs(training, record, checkpoints, run)
             save_trained(vae, data.name, data.md5, record.parameters)
             weights, curves = storage.weights_path(model), storage.CURVES / f"{model}.csv"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+from yaml import YAMLError
 
 from pipeline.errors import InputError
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 Arrays = dict[str, np.ndarray[Any, Any]]
 Row = Mapping[str, Any]
 
+FORMAT = (SafetensorError, csv.Error, YAMLError, SyntaxError)  # of libraries; the last is Pillow's, of damaged chunks
+CONTENT = (ValueError, LookupError, TypeError, AttributeError, RuntimeError)  # other keys, types or sizes than expected
 IMAGES = Path("data/images.safetensors")
 REPORTS = Path("reports")
 METRICS, CURVES, FIGURES, RUNS = (REPORTS / name for name in ("metrics", "curves", "figures", "runs"))
@@ -55,6 +58,17 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def reading(path: Path, wrong: str, remedy: str = "; delete it and run dvc repro") -> Iterator[None]:
+    """InputError where the block finds no such file, or one of which `wrong` tells what is wrong with it."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file, expected the output of an earlier stage; run dvc repro") from None
+    except (*FORMAT, *CONTENT, OSError) as error:
+        raise InputError(f"{path}: {wrong} ({' '.join(str(error).split())}){remedy}") from None
+
+
 def save_tensors(path: Path, arrays: Arrays, header: Mapping[str, Any]) -> None:
     """A safetensors file; `header` is JSON under one metadata key, since several keys have no fixed order."""
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
@@ -67,21 +81,14 @@ def load_tensors(path: Path, names: Sequence[str] | None = None) -> tuple[Arrays
 
     Arrays are mapped: what is read of them is read from the file, and what is written to them stays out of it.
     """
-    try:
-        with safe_open(path, framework="pt") as file:  # with "numpy" it would read copies
-            metadata = file.metadata() or {}
-            if "header" not in metadata:
-                raise InputError(
-                    f"{path}: was written by another program; expected a file of this pipeline; run dvc repro"
-                )
-            if missing := set(names or ()) - set(file.keys()):
-                raise InputError(f"{path}: found no {sorted(missing)[0]}, expected a file of images; run dvc repro")
-            arrays = {name: file.get_tensor(name).numpy() for name in (file.keys() if names is None else names)}
-            return arrays, json.loads(metadata["header"])
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file, expected the output of an earlier stage; run dvc repro") from None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path}: truncated or no safetensors file ({error}); delete it and run dvc repro") from None
+    with reading(path, "truncated or no safetensors file"), safe_open(path, framework="pt") as file:  # "numpy" copies
+        metadata = file.metadata() or {}
+        if "header" not in metadata:
+            raise InputError(f"{path}: was written by another program; expected a file of this pipeline; run dvc repro")
+        if missing := set(names or ()) - set(file.keys()):
+            raise InputError(f"{path}: found no {sorted(missing)[0]}, expected a file of images; run dvc repro")
+        arrays = {name: file.get_tensor(name).numpy() for name in (file.keys() if names is None else names)}
+        return arrays, json.loads(metadata["header"])
 
 
 def spool(parts: Iterable[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
@@ -107,12 +114,8 @@ def save_json(path: Path, content: object) -> None:
 
 def load_json(path: Path) -> Any:
     """The content of a JSON file; InputError for one that is missing or damaged."""
-    try:
+    with reading(path, "is not readable JSON"):
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file, expected the output of an earlier stage; run dvc repro") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: is not readable JSON ({error}); delete it and run dvc repro") from None
 
 
 def save_table(path: Path, rows: Sequence[Row]) -> None:
@@ -125,14 +128,10 @@ def save_table(path: Path, rows: Sequence[Row]) -> None:
 
 def load_table(path: Path) -> dict[str, list[float]]:
     """The columns of a CSV file written by `save_table`, as numbers."""
-    try:
+    with reading(path, "is not a table of numbers"):
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         return {name: [float(row[name]) for row in rows] for name in rows[0]}
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file, expected the output of an earlier stage; run dvc repro") from None
-    except (OSError, ValueError, IndexError, TypeError, csv.Error) as error:
-        raise InputError(f"{path}: is not a table of numbers ({error}); delete it and run dvc repro") from None
 
 
 def save_figure(path: Path, figure: Figure, text: Mapping[str, str]) -> None:
@@ -143,15 +142,10 @@ def save_figure(path: Path, figure: Figure, text: Mapping[str, str]) -> None:
 
 def load_figure_text(path: Path) -> dict[str, str]:
     """The text chunks of a PNG."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
-    try:
-        with Image.open(path) as image:
-            return {str(key): str(value) for key, value in image.info.items() if isinstance(value, str)}
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file, expected a figure that render made") from None
-    except (OSError, UnidentifiedImageError) as error:
-        raise InputError(f"{path}: is no PNG image ({error})") from None
+    with reading(path, "is no whole PNG image", remedy=""), Image.open(path) as image:
+        return {str(key): str(value) for key, value in image.info.items() if isinstance(value, str)}
 
 
 def md5(path: Path) -> str:

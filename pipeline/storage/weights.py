@@ -81,22 +81,18 @@ def load_trained(model: Model, device: torch.device) -> Trained:
 def load_weights(path: Path, device: torch.device) -> Trained:
     """Read a weights file; InputError names a key or shape that does not fit."""
     arrays, header = storage.load_tensors(path)
-    try:
+    with storage.reading(path, "its header describes no network"):
         sizes = tuple(header["architecture"].pop("sizes"))
-        architecture = Architecture(**header["architecture"], sizes=sizes)
-        data, parameters = header["data"], header["parameters"]
-        vae = build_vae(architecture, seed=0)
-        name, md5 = data["name"], data["md5"]
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise InputError(f"{path}: its header describes no network ({error!r}); delete it and run dvc repro") from None
-    expected = vae.state_dict()
-    for key in sorted(expected.keys() | arrays.keys()):
-        found = tuple(arrays[key].shape) if key in arrays else None
-        wanted = tuple(expected[key].shape) if key in expected else None
-        if found != wanted:
-            raise InputError(f"{path}: {key}: found shape {found}, expected {wanted}; delete it and run dvc repro")
+        vae = build_vae(Architecture(**header["architecture"], sizes=sizes), seed=0)
+        made_from = header["data"]["name"], header["data"]["md5"], header["parameters"]
+    found = {key: array.shape for key, array in arrays.items()}
+    expected = {key: tuple(value.shape) for key, value in vae.state_dict().items()}
+    for key in sorted(expected.keys() | found.keys()):
+        if found.get(key) != expected.get(key):
+            difference = f"{key}: found shape {found.get(key)}, expected {expected.get(key)}"
+            raise InputError(f"{path}: {difference}; delete it and run dvc repro")
     vae.load_state_dict({key: torch.from_numpy(array) for key, array in arrays.items()})
-    return Trained(architecture.model, vae.to(device).eval(), name, md5, parameters, storage.md5(path))
+    return Trained(vae.architecture.model, vae.to(device).eval(), *made_from, storage.md5(path))
 
 
 def save_yardstick(classifier: nn.Module, classes: list[str], data: Mapping[str, Any]) -> None:

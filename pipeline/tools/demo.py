@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import storage
 from pipeline.params import MODELS
 from pipeline.tracking import sync
-from pipeline.tracking.experiments import export_results, forget_experiment, run_experiment
+from pipeline.tracking.experiments import export, forget_experiment, run_experiment
 from pipeline.tracking.records import beside, load_records
 
 DEMO = Path("demo")
@@ -26,20 +24,17 @@ OVERRIDES = (
 SHOWN = ("elbo", "bits_per_dim", "psnr", "ssim", "active_units")
 
 
-def main(arguments: Sequence[str] = ()) -> None:
+def main() -> None:
     """Make demo/ and the runs of shapes in MLflow anew."""
-    argparse.ArgumentParser(prog="python -m pipeline demo", description=__doc__).parse_args(arguments)
     revision = run_experiment("demo", OVERRIDES)
     shutil.rmtree(DEMO, ignore_errors=True)
-    export_results(revision, DEMO, reports=".")
+    export(f"{revision}:{storage.REPORTS}", DEMO)
+    export(revision, DEMO, "dvc.lock")
     forget_experiment("demo")
     remove_other_results(DEMO)
     sync.update_store(DEMO / storage.RUNS.name)
 
-    print(f"\nFigures: {DEMO / storage.FIGURES.name}/")
-    for figure in sorted((DEMO / storage.FIGURES.name).glob("*.png")):
-        print(f"  {figure}")
-    print("Test images:")
+    print(f"\nFigures: {DEMO / storage.FIGURES.name}/\nTest images:")
     for model in MODELS:
         metrics = storage.load_json(DEMO / storage.METRICS.name / f"{model}.json")
         print(f"  {model:4}  " + "  ".join(f"{name} {metrics[name]:.5g}" for name in SHOWN if name in metrics))

@@ -20,7 +20,7 @@ from pipeline.metrics.paths import luminance_direction, spherical
 from pipeline.params import MODELS, NAMES, Model
 from pipeline.sources.folder import decode_image
 from pipeline.storage.weights import Trained, load_weights
-from pipeline.tools.explore import runs_with_models
+from pipeline.tools.ui import runs_with_models
 from pipeline.tracking.lineage import StoredRun
 from pipeline.tracking.store import model_file
 from pipeline.vae.sampling import along, decode, interpolate, posterior_means, principal_directions, prior_latents

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,24 +10,10 @@ from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.tools import tables
 from pipeline.tracking import sync
-from pipeline.tracking.experiments import (
-    export_results,
-    export_study,
-    forget_experiment,
-    git,
-    require_history,
-    run_experiment,
-)
+from pipeline.tracking.experiments import RESULTS, export, forget_experiment, git, require_history, run_experiment
 
 
-def main(arguments: Sequence[str]) -> None:
-    """`python -m pipeline publish [key=value ...]`."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline publish", description=__doc__)
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="parameters that differ from params.yaml")
-    publish_results(parser.parse_args(arguments).overrides)
-
-
-def publish_results(overrides: list[str]) -> None:
+def main(overrides: Sequence[str]) -> None:
     """Run the pipeline and the study, take over their reports, locks and models, fill in all tables and commit."""
     require_history()
     if changed := git("status", "--porcelain", "--untracked-files=no").decode().splitlines():
@@ -38,8 +23,7 @@ def publish_results(overrides: list[str]) -> None:
         tables.require_known_tables(page.read_text(encoding="utf-8"))
     commit = git("rev-parse", "--short", "HEAD").decode().strip()
     revision = run_experiment("publish", overrides, ["--all-pipelines"])
-    export_results(revision, Path())
-    export_study(revision, Path())
+    export(revision, Path(), *RESULTS)
     subprocess.run(["dvc", "checkout", "--quiet", "--force"], check=True)
     sync.update_store()
     tables.main()

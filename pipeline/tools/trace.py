@@ -2,50 +2,43 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cache
-from itertools import chain
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline import storage
 from pipeline.errors import InputError, printable
 from pipeline.tracking import lineage
-from pipeline.tracking.experiments import committed, export, git
+from pipeline.tracking.experiments import export, git
 from pipeline.tracking.records import CELLS, Record, beside, load_records, locked_beside, record_folders
 
 folders_here = cache(record_folders)  # every file asks for them
 DIRTY = {"True": True, "False": False}  # as MLflow's tag says it
 
 
-def main(arguments: Sequence[str]) -> None:
-    """`python -m pipeline trace`: exit status 1 when a link is broken."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline trace", description=__doc__)
-    parser.add_argument("paths", nargs="*", type=Path, help="images, weights, metrics or curves")
-    parser.add_argument("--all", action="store_true", help="everything under reports/, models/ and study/, a line each")
-    parser.add_argument("--json", action="store_true", help="for programs")
-    options = parser.parse_args(arguments)
-    if options.all == bool(options.paths):
-        parser.error("expected either paths or --all")
+def main(paths: Sequence[Path], everything: bool, as_json: bool) -> None:
+    """Trace these files or everything, with exit status 1 when a link is broken."""
+    if everything == bool(paths):
+        raise InputError("trace: expected either paths or --all")
     answers: list[dict[str, Any]] = []
-    for path in results_here() if options.all else options.paths:
-        if options.all and path.suffix == ".safetensors" and not path.exists():
+    for path in results_here() if everything else paths:
+        if everything and path.suffix == ".safetensors" and not path.exists():
             print(f"absent  {path}: dvc pull or dvc repro brings it", file=sys.stderr)
             continue
         try:
             result = trace_file(path)
             answers.append(asdict(result))
-            if not options.json:
-                print(line(result) if options.all else table(result))
+            if not as_json:
+                print(line(result) if everything else table(result))
         except InputError as error:
             answers.append({"path": str(path), "error": str(error)})
             print(f"error: {error}", file=sys.stderr)
-    if options.json:
+    if as_json:
         print(json.dumps(answers, indent=2))
     sys.exit(any("error" in answer for answer in answers))
 
@@ -61,6 +54,8 @@ def results_here() -> list[Path]:
 
 def table(result: Trace) -> str:
     """A trace as short lines."""
+    at_server = printable(lineage.store_uri().rstrip("/"))
+    address = at_server if lineage.database() is None else "make ui, then http://127.0.0.1:5050"
     lines = [
         result.path,
         f"  made by    {result.stage}{_when(result.started, result.commit, result.dirty)}",
@@ -77,7 +72,7 @@ def table(result: Trace) -> str:
         if training.experiment:
             lines.append(f"    experiment {training.experiment}")
         for run in training.runs:
-            lines += [f"    run        {run['id']}, {run['name']}", f"    open       {_address(run['page'])}"]
+            lines += [f"    run        {run['id']}, {run['name']}", f"    open       {address}/{run['page']}"]
         if training.missing_run:
             lines.append(f"    run        {training.missing_run}: not in the MLflow store, make ui brings it there")
     return "\n".join(lines)
@@ -94,12 +89,6 @@ def _when(started: str | None, commit: str | None, dirty: bool | None) -> str:
         return ""
     state = {True: ", with uncommitted changes", False: ", clean", None: ""}[dirty]
     return f", {started[:16].replace('T', ' ')} UTC, commit {(commit or 'unknown')[:10]}{state}"
-
-
-def _address(page: str) -> str:
-    if lineage.database() is None:
-        return f"{printable(lineage.store_uri().rstrip('/'))}/{page}"
-    return f"make ui, then http://127.0.0.1:5050/{page}"
 
 
 class Written(NamedTuple):
@@ -136,9 +125,9 @@ class Training:
     dirty: bool | None
     experiment: str | None
     started: str  # UTC
-    parameters: dict[str, Any]
-    runs: list[dict[str, str]] = field(default_factory=list)  # those of the store: id, name, page of MLflow's UI
-    missing_run: str | None = None  # what the record names and the store lacks
+    parameters: Mapping[str, Any]
+    runs: list[dict[str, str]]  # those of the store: id, name, page of MLflow's UI
+    missing_run: str | None  # what the record names and the store lacks
 
 
 @dataclass
@@ -171,11 +160,11 @@ def trace_file(path: Path) -> Trace:
     if (locked := shelf.locked.get(file.path, md5)) != md5:
         raise InputError(f"{path}: its md5 is {md5}, but dvc.lock beside {shelf.name} says {locked}")
     for name, input_md5 in record.inputs.items():
-        if not any(place.find(input_md5) for place in chain([shelf], _shelves(input_md5))):
+        if not any(place.find(input_md5) for place in _shelves(input_md5, shelf)):
             raise InputError(f"{path}: {record.stage} read {name} with md5 {input_md5}, but no record has written that")
     shown = record.weights_md5
     if path.suffix == ".png":
-        text = _text(path)
+        text = storage.load_figure_text(path)
         shown = _weights_in(text)
         parameters = json.loads(text.get("parameters", "null")) or {}
         agrees = text.get("data.md5") == record.data_md5 and parameters.items() <= record.parameters.items()
@@ -204,7 +193,7 @@ def _find(path: Path, sha256: str) -> tuple[Shelf, Written] | tuple[None, None]:
 
 def _training(path: Path, shelf: Shelf, user: Record, name: str, weights_md5: str) -> Training:
     """The training that made the weights which the record `user` used or made."""
-    for place in chain([shelf], _shelves(weights_md5)):
+    for place in _shelves(weights_md5, shelf):
         for record in place.records:
             if record.stage.startswith("train@") and weights_md5 in record.weights_md5.values():
                 if record.data_md5 != user.data_md5:
@@ -220,7 +209,7 @@ def _with_runs(record: Record, weights_md5: str) -> Training:
     missing = (record.run_id or f"{lineage.UNTRACKED} {record.started}") not in known
     return Training(
         str(record.model), weights_md5, float(record.parameters["kl_weight"]), record.commit, record.dirty,
-        record.experiment, record.started, dict(record.parameters),
+        record.experiment, record.started, record.parameters,
         [{"id": run.id, "name": run.name, "page": run.page} for run in runs],
         (record.run_id or "none was written while it trained") if missing else None,
     )  # fmt: skip
@@ -229,14 +218,15 @@ def _with_runs(record: Record, weights_md5: str) -> Training:
 def _trace_in_store(path: Path, sha256: str) -> Trace | None:
     """What the runs say that carry a file of this content; a demo's records, for one, go when the next demo comes."""
     runs = [run for run in stored_runs() if any(sha256 in value.split() for value in run.tags.values())]
-    trainings = {run.tags[lineage.WEIGHTS_TAG]: _record_of(run) for run in runs}
-    for record in trainings.values():
-        return Trace(
-            str(path), sha256, "a stage whose record is gone", None, None, None,
-            "the store's tags", record.data_name, record.data_md5 or "",
-            [_with_runs(training, weights_md5) for weights_md5, training in trainings.items()],
-        )  # fmt: skip
-    return None
+    records = {run.tags[lineage.WEIGHTS_TAG]: _record_of(run) for run in runs}
+    if not records:
+        return None
+    trainings = [_with_runs(record, weights_md5) for weights_md5, record in records.items()]
+    first = next(iter(records.values()))
+    return Trace(
+        str(path), sha256, "a stage whose record is gone", None, None, None,
+        "the store's tags", first.data_name, first.data_md5 or "", trainings,
+    )  # fmt: skip
 
 
 def _record_of(run: lineage.StoredRun) -> Record:
@@ -253,23 +243,17 @@ def _diagnosis(path: Path) -> str:
     """Which link is broken of a file that no record lists."""
     if lost := _lost_text(path):
         return f"{lost}no record lists it"
-    for name, weights_md5 in (_weights_in(_text(path)) if path.suffix == ".png" else {}).items():
+    shown = _weights_in(storage.load_figure_text(path)) if path.suffix == ".png" else {}
+    for name, weights_md5 in shown.items():
         if not any(weights_md5 in record.weights_md5.values() for shelf in shelves_here() for record in shelf.records):
             return f"shows {name} with weights {weights_md5}, which no record here has"
     return "no record here or in git's history lists it, nor has a run of the store such a file"
 
 
 def _lost_text(path: Path) -> str:
-    if path.suffix == ".png" and "data.md5" not in _text(path):
+    if path.suffix == ".png" and "data.md5" not in storage.load_figure_text(path):
         return "has no text data.md5 (edited or re-encoded, or not drawn by this pipeline), "
     return ""
-
-
-def _text(path: Path) -> dict[str, str]:
-    try:
-        return storage.load_figure_text(path)
-    except (ValueError, SyntaxError) as error:  # of Pillow, for damaged chunks
-        raise InputError(f"{path}: damaged ({error})") from None
 
 
 def _weights_in(text: dict[str, str]) -> dict[str, str]:
@@ -278,17 +262,16 @@ def _weights_in(text: dict[str, str]) -> dict[str, str]:
     return {key.removesuffix(suffix): value for key, value in text.items() if key.endswith(suffix)}
 
 
-def _shelves(content: str) -> Iterator[Shelf]:
+def _shelves(content: str, *first: Shelf) -> Iterator[Shelf]:
     """The records here, then those at the commits that brought a record which states a hash, the newest first."""
+    yield from first
     yield from shelves_here()
     for commit, folder, change in history():
         if content in change:
             try:
-                shelf = shelf_of(folder, commit)
+                yield shelf_of(folder, commit)
             except InputError:  # of another version of this pipeline
                 print(f"note: the records at commit {commit[:10]} cannot be read", file=sys.stderr)
-            else:
-                yield shelf
 
 
 def shelves_here() -> Iterator[Shelf]:
@@ -320,20 +303,14 @@ def history() -> list[tuple[str, Path, str]]:
 @cache
 def shelf_of(folder: Path, commit: str = "") -> Shelf:
     """The records in a folder, as they are here or were at a commit."""
-    if not commit:
-        return _read_shelf(folder, folder.as_posix())
     with tempfile.TemporaryDirectory() as copy:
-        export(commit, PurePosixPath(folder), Path(copy, folder))
-        lock = "study/dvc.lock" if folder.is_relative_to(CELLS) else "dvc.lock"
-        Path(copy, lock).write_bytes(committed(commit, lock))
-        return _read_shelf(Path(copy, folder), f"{folder.as_posix()} at commit {commit[:10]}")
-
-
-def _read_shelf(folder: Path, name: str) -> Shelf:
-    records = load_records(folder)
+        place, name = folder, folder.as_posix()
+        if commit:
+            export(commit, Path(copy), name, "dvc.lock", "study/dvc.lock")
+            place, name = Path(copy, folder), f"{name} at commit {commit[:10]}"
+        records, locked = load_records(place), locked_beside(place)
     files = [Written(record, path, **hashes) for record in records for path, hashes in record.outputs.items()]
-    by_path = {beside(folder, Path(file.path)).absolute(): file for file in files}
-    return Shelf(name, records, by_path, locked_beside(folder))
+    return Shelf(name, records, {beside(place, Path(file.path)).absolute(): file for file in files}, locked)
 
 
 @cache

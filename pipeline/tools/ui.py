@@ -1,34 +1,35 @@
-"""Where can the runs be compared? In MLflow's UI, brought up to date and opened at the comparison of FC and conv."""
+"""Where can runs be compared, and latent space be touched? In MLflow's UI, brought up to date, and on its own page."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pipeline import storage
 from pipeline.errors import InputError, printable
-from pipeline.tracking.lineage import ARTIFACTS, database, store_uri
+from pipeline.params import MODELS, Model
+from pipeline.tracking.lineage import ARTIFACTS, StoredRun, database, store_uri
 
 VIEW = "comparison"
-OWN = (storage.RUNS, Path("demo", storage.RUNS.name))  # the records of the runs that the comparison is about
+LAYOUT = Path(__file__).with_name("comparison.json")  # MLflow 3's state of the chart view: images, curves, test metrics
+EXPLORER = {  # settings of its server, Streamlit
+    "server.address": "127.0.0.1",
+    "server.headless": "true",
+    "server.fileWatcherType": "none",
+    "browser.gatherUsageStats": "false",
+    "client.toolbarMode": "viewer",
+    "client.showErrorLinks": "false",  # to search engines and the like
+}
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(port: int, host: str) -> None:
     """Bring the checkout's own runs over, print the comparison's address, and serve it while the others follow."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline ui", description=__doc__)
-    parser.add_argument("--port", type=int, default=5050)
-    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in, whoever they are")
-    options = parser.parse_args(arguments)
-    print("Bringing the runs of this checkout over to MLflow", flush=True)
-    from pipeline.tracking import runs, store, sync  # with them comes MLflow, which takes seconds
+    bring_own_runs()
+    from pipeline.tracking import runs, store, sync
 
-    sync.update_store(*(folder for folder in OWN if folder.is_dir()))
     try:
         path = comparison()
     except store.ERRORS as error:
@@ -36,12 +37,12 @@ def main(arguments: Sequence[str]) -> None:
     if path is None:
         sys.exit("error: the MLflow store has no runs yet; type make demo or make repro first")
     file = database()
-    address = f"http://{options.host}:{options.port}" if file else printable(store_uri().rstrip("/"))
+    address = f"http://{host}:{port}" if file else printable(store_uri().rstrip("/"))
     print(f"Compare FC and conv: {address}/{path}", flush=True)
     if file is None:  # a server that runs already
         sync.update_everything()
         return
-    server = ["mlflow", "ui", "--host", options.host, "--port", str(options.port), "--workers", "1"]
+    server = ["mlflow", "ui", "--host", host, "--port", str(port), "--workers", "1"]
     place = ["--backend-store-uri", store_uri(), "--artifacts-destination", str(file.parent / ARTIFACTS)]
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # its job runners take 0.8 GB and are not used
     with subprocess.Popen([sys.executable, "-m", *server, *place], env=os.environ | quiet) as running:
@@ -57,46 +58,56 @@ def main(arguments: Sequence[str]) -> None:
             running.terminate()
 
 
+def explore(port: int) -> None:
+    """Bring the checkout's own runs over, print the address of the explorer's page, and become its server."""
+    bring_own_runs()
+    runs_with_models()  # fails here where it would fail in the browser
+    print(f"Explore: http://127.0.0.1:{port}\nStop with Ctrl-C.", flush=True)
+    page = Path(__file__).with_name("explorer.py")
+    settings = [f"--{key}={value}" for key, value in (EXPLORER | {"server.port": port}).items()]
+    os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(page), *settings])
+
+
+def bring_own_runs() -> None:
+    """Make MLflow tell what the records of this checkout's pipeline and of its demo tell."""
+    print("Bringing the runs of this checkout over to MLflow", flush=True)
+    from pipeline.tracking import sync  # with it comes MLflow, which takes seconds
+
+    sync.update_store(*(folder for folder in (storage.RUNS, Path("demo", storage.RUNS.name)) if folder.is_dir()))
+
+
 def comparison() -> str | None:
     """The page of the MLflow UI that charts the newest run of each model of the newest experiment; None without runs.
 
-    The layout (images at the last epoch, curves, test metrics) is a view that MLflow keeps in an experiment tag.
+    The study's runs do not count. The layout, with images at the last epoch, is a view that MLflow keeps in a tag.
     """
     from pipeline.tracking import store
 
     client = store.open_store()
-    runs = store.newest_runs(client)
+    runs = [run for run in store.stored_runs(client) if "study.cell" not in run.tags]
     if not runs:
         return None
-    experiment = runs[0].info.experiment_id
-    epochs = {run.info.run_id: int(run.data.params["train.epochs"]) for run in runs}
-    client.set_experiment_tag(experiment, f"mlflow.sharedViewState.{VIEW}", json.dumps(chart_view(epochs)))
+    experiment = runs[-1].experiment
+    newest = {run.params["model"]: run for run in runs if run.experiment == experiment}.values()
+    view = storage.load_json(LAYOUT)
+    view["searchFilter"] = f"attributes.run_id IN ({', '.join(repr(run.id) for run in newest)})"
+    for chart in view["compareRunCharts"]:
+        chart["step"] = min(int(run.params["train.epochs"]) for run in newest)
+    client.set_experiment_tag(experiment, f"mlflow.sharedViewState.{VIEW}", json.dumps(view))
     query = f"viewStateShareKey={VIEW}&compareRunsMode=CHART&workflowType=machine_learning"
     return f"#/experiments/{experiment}/runs?{query}"
 
 
-def chart_view(epochs: Mapping[str, int]) -> dict[str, Any]:
-    """MLflow 3's state of the chart view: which runs, which sections in which order, and the images' cards."""
-    generated: dict[str, Any] = {"deleted": False, "isGenerated": True}
-    card = {"type": "IMAGE", "metricSectionId": "images", "step": min(epochs.values()), "showRunParams": False}
-    card |= {"runsCountToCompare": 10} | generated
-    sections = ("images", "validation", "test", "train", "Model metrics", "System metrics")
-    return {
-        "compareRunCharts": [
-            card | {"uuid": f"chart-{key}", "imageKeys": [key]} for key in ("samples", "reconstructions")
-        ],
-        "compareRunSections": [
-            {"uuid": name, "name": name, "display": "metrics" not in name, "isReordered": False}
-            | generated
-            | ({"columns": 2, "cardHeight": 640} if name == "images" else {})
-            for name in sections
-        ],
-        "isAccordionReordered": True,
-        "searchFilter": f"attributes.run_id IN ({', '.join(repr(run_id) for run_id in epochs)})",
-        "selectedColumns": [
-            "params.`model`",
-            "params.`kl_weight`",
-            "metrics.`test/elbo`",
-            "metrics.`test/samples_frechet`",
-        ],
-    }
+def runs_with_models() -> dict[str, dict[Model, list[StoredRun]]]:
+    """Runs whose model is in the store, newest first, by data name and model; only data that both models have."""
+    from pipeline.tracking import store
+
+    found: dict[str, dict[Model, list[StoredRun]]] = {}
+    for run in reversed(store.stored_runs()):
+        name, model = run.tags.get("data.name", ""), run.params.get("model")
+        if "model_id" in run.tags and model in MODELS:
+            found.setdefault(name, {}).setdefault(model, []).append(run)
+    both = {name: runs for name, runs in found.items() if len(runs) == len(MODELS)}
+    if not both:
+        raise InputError("the MLflow store has no trained models of both kinds yet; type make demo or make repro first")
+    return both

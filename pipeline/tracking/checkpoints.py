@@ -11,7 +11,9 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
+
+from filelock import FileLock
 
 from pipeline import storage
 from pipeline.errors import InputError
@@ -28,22 +30,25 @@ class Checkpoints:
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         self.stage, self.seconds = stage, seconds
         self.folder = storage.main_checkout() / FOLDER / f"{stage}-{digest[:12]}"
+        self.lock_path = self.folder / "lock"
         self._last = time.monotonic()
-
-    @property
-    def lock_path(self) -> Path:
-        """The file that is locked while the training is under way."""
-        return self.folder / "lock"
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Wait until no other process is at the same training, and keep others waiting while the block runs."""
-        while (file := self._lock_file()) is None:
-            pass
-        with file:
+        if is_held(self.lock_path):
+            print(f"{self.stage}: another process is at the same training; waiting for it", file=sys.stderr)
+        lock = FileLock(self.lock_path)
+        while not lock.is_locked:
+            with contextlib.suppress(FileNotFoundError, FileExistsError):  # a process that ended has just removed it
+                self.folder.mkdir(parents=True, exist_ok=True)
+                lock.acquire()
+        try:
             for half in set(self.folder.iterdir()) - {self.lock_path, *_states(self.folder)}:  # a killed process's
                 half.unlink(missing_ok=True)
             yield
+        finally:
+            lock.release()
 
     def due(self) -> bool:
         """Whether the last state is old enough for another."""
@@ -84,39 +89,17 @@ class Checkpoints:
         folders = sorted(self.folder.parent.glob(f"{self.stage}-*"))
         return [other for other in folders if other != self.folder and _states(other) and not is_held(other / "lock")]
 
-    def _lock_file(self) -> TextIO | None:
-        """The open file with the lock, or None when a process that ended has just removed it."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            file = self.lock_path.open("w")
-            if not _locked(file.fileno(), fcntl.LOCK_EX):
-                print(f"{self.stage}: another process is at the same training; waiting for it", file=sys.stderr)
-                fcntl.flock(file, fcntl.LOCK_EX)
-            if os.path.samestat(os.fstat(file.fileno()), self.lock_path.stat()):
-                return file
-            file.close()
-        except (FileNotFoundError, FileExistsError):
-            pass
-        return None
-
 
 def is_held(lock: Path) -> bool:
     """Whether a process holds that lock, or may hold it for all that can be seen."""
     try:
         with lock.open() as file:
-            return not _locked(file.fileno(), fcntl.LOCK_SH)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared, so that two who look see no lock of each other
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
         return True
-
-
-def _locked(descriptor: int, kind: int) -> bool:
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    return False
 
 
 def _states(folder: Path) -> list[Path]:

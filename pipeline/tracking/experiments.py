@@ -6,9 +6,9 @@ import io
 import os
 import subprocess
 import sys
-import tarfile
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from zipfile import ZipFile
 
 from pipeline.errors import InputError
 
@@ -20,6 +20,7 @@ SHALLOW = (
     "this clone has but a part of the git history (git clone --depth), from which DVC makes no experiment; "
     "type: git fetch --unshallow"
 )
+RESULTS = ("reports", "dvc.lock", "study/cells", "study/dvc.lock")  # what a commit has of them
 SOMEBODY = {  # for DVC's commits of a workspace with changes, none of which enter a branch, where git knows nobody
     f"GIT_{role}_{part}": value
     for role in ("AUTHOR", "COMMITTER")
@@ -45,7 +46,7 @@ def run_experiment(name: str, overrides: Sequence[str], targets: Sequence[str] =
     Stages that ran before with the same inputs are taken from DVC's run cache. An earlier experiment of that name goes.
     """
     require_history()
-    subprocess.run(["dvc", "exp", "remove", "--quiet", name], capture_output=True, check=False)
+    forget_experiment(name)
     settings = [argument for override in overrides for argument in ("--set-param", override)]
     run = ["dvc", "exp", "run", "--temp", "--name", name, *settings, *targets]
     known = git("config", "--get", "--default", "", "user.email").strip()
@@ -59,8 +60,8 @@ def run_experiment(name: str, overrides: Sequence[str], targets: Sequence[str] =
 
 
 def forget_experiment(name: str) -> None:
-    """Remove its entry from `dvc exp show`; what the caches and MLflow have of it stays."""
-    subprocess.run(["dvc", "exp", "remove", "--quiet", name], check=True)
+    """Remove its entry from `dvc exp show`, if it has one; what the caches and MLflow have of it stays."""
+    subprocess.run(["dvc", "exp", "remove", "--quiet", name], capture_output=True, check=False)
 
 
 def experiment_revisions() -> list[str]:
@@ -71,51 +72,22 @@ def experiment_revisions() -> list[str]:
         return []
 
 
-def committed(revision: str, path: str) -> bytes:
-    """The content of a file at `revision`; b"" where that has no such file."""
-    try:
-        return git("show", f"{revision}:{path}")
-    except InputError:
-        return b""
-
-
-def export(revision: str, source: PurePosixPath, target: Path) -> None:
-    """Write the files that git has below `source` at `revision` to `target`."""
-    with tarfile.open(fileobj=io.BytesIO(git("archive", revision, str(source)))) as archive:
-        for member in archive:
-            if member.isfile() and (content := archive.extractfile(member)):
-                path = target / PurePosixPath(member.name).relative_to(source)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content.read())
-
-
-def export_results(revision: str, root: Path, reports: str = "reports") -> None:
-    """Write reports/, under that name or another, and dvc.lock as they are at `revision` below `root`."""
-    export(revision, PurePosixPath("reports"), root / reports)
-    (root / "dvc.lock").write_bytes(committed(revision, "dvc.lock"))
-
-
-def export_study(revision: str, root: Path) -> None:
-    """Write the reports of the study's cells and its dvc.lock as they are at `revision` below `root`, if any."""
-    if lock := committed(revision, "study/dvc.lock"):
-        export(revision, PurePosixPath("study/cells"), root / "study/cells")
-        (root / "study/dvc.lock").write_bytes(lock)
+def export(revision: str, root: Path, *paths: str) -> None:
+    """Write below `root` what git has at `revision`, of `paths` alone if some are named; what it lacks is left out."""
+    if found := git("ls-tree", "-z", "--name-only", revision, "--", *paths).decode().split("\0")[:-1]:
+        ZipFile(io.BytesIO(git("archive", "--format=zip", "-0", revision, "--", *found))).extractall(root)
 
 
 def require_history() -> None:
     """InputError unless git has commits of this pipeline, all of them, as in a clone."""
     try:
-        shallow = git("rev-parse", "--is-shallow-repository").strip() == b"true"
+        shallow = git("rev-parse", "--is-shallow-repository", "HEAD:./dvc.yaml").startswith(b"true")
     except InputError as error:
-        if "not a git repository" not in str(error):  # a folder of another owner, for one
-            raise
-        raise InputError(NO_HISTORY) from None
+        if "not a git repository" in str(error) or "HEAD" in str(error):
+            raise InputError(NO_HISTORY) from None
+        raise  # a folder of another owner, for one
     if shallow:
         raise InputError(SHALLOW)
-    try:
-        git("rev-parse", "--verify", "--quiet", "HEAD:./dvc.yaml")
-    except InputError:
-        raise InputError(NO_HISTORY) from None
 
 
 if __name__ == "__main__":  # make asks before it sets anything up, so this module needs the standard library alone

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -27,7 +28,6 @@ except ImportError:  # PyYAML was built without libyaml
 PROJECT = Path(__file__).parents[2]
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
-STUDY_SUFFIX = "/study"  # of the MLflow experiments that have the study's runs
 WEIGHTS_TAG = "weights.md5"  # of a run, set last: what has it is complete
 ORIGINAL_TAG = "original.run_id"  # of a run that was rebuilt from a record: the run that it stands for
 UNTRACKED = "untracked"  # or this and its start, for a training that MLflow never saw
@@ -43,6 +43,11 @@ class StoredRun:
     started: str  # UTC
     params: dict[str, str]
     tags: dict[str, str]
+
+    @property
+    def experiment(self) -> str:
+        """The id of its MLflow experiment."""
+        return self.page.split("/")[2]
 
 
 def store_uri() -> str:
@@ -64,8 +69,11 @@ def stored_runs_path() -> Path | None:
     return path and path.with_name(f"{path.name}.runs.json")
 
 
-def save_stored_runs(path: Path, runs: Iterable[StoredRun]) -> None:
-    """Write the index of the store's runs, with the time, atomically."""
+def save_stored_runs(path: Path, runs: list[StoredRun]) -> None:
+    """Write the index of the store's runs, with the time, atomically, unless there is one that lists the same."""
+    with contextlib.suppress(InputError):  # a damaged one is replaced
+        if path.exists() and load_stored_runs(path) == runs:
+            return
     storage.save_json(path, {"written": datetime.now(UTC).isoformat(), "runs": [asdict(run) for run in runs]})
 
 
@@ -111,13 +119,8 @@ def figure_text(
 
 
 def hashes(path: Path) -> dict[str, str]:
-    """The md5, by which DVC names a file, and the sha256 of its content, hexadecimal; the file is read once."""
-    digests = {name: hashlib.new(name, usedforsecurity=False) for name in ("md5", "sha256")}
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            for digest in digests.values():
-                digest.update(block)
-    return {name: digest.hexdigest() for name, digest in digests.items()}
+    """The md5, by which DVC names a file, and the sha256 of its content, hexadecimal."""
+    return {"md5": storage.md5(path), "sha256": storage.sha256(path)}
 
 
 @cache  # 40 cells of the study share one lock

@@ -12,10 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import yaml
-
 from pipeline import storage
-from pipeline.errors import InputError
 from pipeline.tracking import lineage
 
 if TYPE_CHECKING:
@@ -72,7 +69,7 @@ class Record:
     @property
     def mlflow_experiment(self) -> str:
         """The MLflow experiment that its training belongs to."""
-        return f"{self.data_name}{lineage.STUDY_SUFFIX}" if self.cell else self.data_name
+        return f"{self.data_name}/study" if self.cell else self.data_name
 
     @property
     def ended(self) -> str:
@@ -112,12 +109,9 @@ class Record:
     @classmethod
     def load(cls, path: Path) -> Self:
         """The record in a file, of this version or another; InputError for what is none."""
-        content, names = storage.load_json(path), [each.name for each in fields(cls)]
-        try:
-            (known,) = content
-            return cls(**OLDER | {key: known[key] for key in names if key in known})
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{path}: is not a record of a stage ({error}); delete it and run dvc repro") from None
+        with storage.reading(path, "is not a record of a stage"):
+            (known,) = storage.load_json(path)
+            return cls(**OLDER | {each.name: known[each.name] for each in fields(cls) if each.name in known})
 
 
 def record_path(stage: str) -> Path:
@@ -150,22 +144,21 @@ def lock_beside(folder: Path) -> Path | None:
 
     ./dvc.lock for reports/runs, study/dvc.lock for the study's cells, else inside, as in demo/.
     """
-    places = [folder.parents[3]] if _cell(folder) else [folder.parent, folder.parent.parent]
+    places = [folder.parents[3]] if _of_a_cell(folder) else [folder.parent, folder.parent.parent]
     return next((place / "dvc.lock" for place in places if (place / "dvc.lock").exists()), None)
 
 
 def locked_beside(folder: Path) -> dict[str, str]:
     """The md5 of every output that this dvc.lock states, by path as records call it; empty without one."""
     lock = lock_beside(folder)
-    try:
-        locked = lineage.locked(lock.read_text(encoding="utf-8")) if lock else {}
-    except (yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
-        raise InputError(f"{lock}: is no dvc.lock ({' '.join(str(error).split())}); restore it from git") from None
-    cell = _cell(folder)
-    prefix = f"{CELLS}/{cell}/" if cell else ""
+    if lock is None:
+        return {}
+    with storage.reading(lock, "is no dvc.lock", "; restore it from git"):
+        locked = lineage.locked(lock.read_text(encoding="utf-8"))
+    prefix = f"{CELLS}/{folder.parents[1].name}/" if _of_a_cell(folder) else ""
     return {path.removeprefix(prefix): md5 for path, md5 in locked.items() if path.startswith(prefix)}
 
 
-def _cell(folder: Path) -> str | None:
-    """The cell of the study whose records a folder has."""
-    return folder.parents[1].name if folder.match(f"{CELLS}/*/{storage.RUNS}") else None
+def _of_a_cell(folder: Path) -> bool:
+    """Whether a folder has the records of a cell of the study."""
+    return folder.match(f"{CELLS}/*/{storage.RUNS}")

@@ -8,26 +8,21 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Self
 
 from mlflow.entities import LifecycleStage, Metric, Param, Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from mlflow.utils.time import get_current_time_millis
 
 from pipeline.errors import printable
 from pipeline.params import COLORS
+from pipeline.storage import Arrays
 from pipeline.tracking import store
 from pipeline.tracking.checkpoints import is_held
 from pipeline.tracking.lineage import ORIGINAL_TAG, WEIGHTS_TAG
 from pipeline.tracking.records import Record
-from pipeline.tracking.store import experiment_id, open_store
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Images = Mapping[str, np.ndarray[Any, Any]]
 
 LOCK_TAG = "training.lock"  # of a run: the host and the file that is locked while the training is under way
 REASON_TAG = "status.reason"
@@ -38,7 +33,6 @@ _warned = False
 def create_run(client: MlflowClient, record: Record, restores: str | None = None, lock: Path | None = None) -> Run:
     """A new run for a training record: of one under way that holds `lock`, or in place of the run `restores`."""
     assert record.model is not None
-    command = f"study {record.cell}" if record.cell else f"train {record.model}"
     tags = {
         "model": record.model,
         "dvc.stage": record.stage,
@@ -48,23 +42,15 @@ def create_run(client: MlflowClient, record: Record, restores: str | None = None
         "data.md5": record.data_md5,
         "git.commit": record.commit,
         "git.dirty": None if record.dirty is None else str(record.dirty),
-        "mlflow.source.name": f"python -m pipeline {command}",
-        "mlflow.source.type": "LOCAL",
         "mlflow.runColor": COLORS[record.model],
-        "mlflow.note.content": f"{record.model} VAE on {record.data_name}, kl_weight "
-        f"{record.parameters['kl_weight']:g}, {record.parameters['likelihood']} likelihood; "
-        f"made by DVC stage {record.stage}.",
     }
     if lock:
         tags[LOCK_TAG] = lock_tag(lock)
     if restores:
         tags |= {ORIGINAL_TAG: restores, "original.started": record.started, "original.ended": record.ended}
-    return client.create_run(
-        experiment_id(client, record.mlflow_experiment),
-        start_time=milliseconds(record),
-        tags={key: value for key, value in tags.items() if value},
-        run_name=record.name,
-    )
+    known = {key: value for key, value in tags.items() if value}
+    experiment = store.experiment_id(client, record.mlflow_experiment)
+    return client.create_run(experiment, milliseconds(record.started), known, record.name)
 
 
 def log_parameters(client: MlflowClient, run_id: str, record: Record) -> None:
@@ -75,13 +61,15 @@ def log_parameters(client: MlflowClient, run_id: str, record: Record) -> None:
 
 def log_history(client: MlflowClient, run_id: str, rows: Sequence[Mapping[str, float]], time: int) -> None:
     """Metrics of some epochs, at their steps; an epoch's all at once, so that the last one in the store is whole."""
-    epochs = [
-        [Metric(key, float(value), time, int(row["epoch"])) for key, value in row.items() if key != "epoch"]
-        for row in rows
-    ]
-    at_once = MOST_METRICS // max(map(len, epochs), default=1)
-    for first in range(0, len(epochs), at_once):
-        client.log_batch(run_id, list(chain.from_iterable(epochs[first : first + at_once])))
+    at_once = MOST_METRICS // max(map(len, rows), default=1)
+    for first in range(0, len(rows), at_once):
+        metrics = [
+            Metric(key, float(value), time, int(row["epoch"]))
+            for row in rows[first : first + at_once]
+            for key, value in row.items()
+            if key != "epoch"
+        ]
+        client.log_batch(run_id, metrics)
 
 
 def last_epoch(client: MlflowClient, run_id: str) -> int:
@@ -89,22 +77,30 @@ def last_epoch(client: MlflowClient, run_id: str) -> int:
     return int(max((metric.step for metric in client.get_metric_history(run_id, "train/elbo")), default=0))
 
 
+def find_run(client: MlflowClient, run_id: str | None) -> Run | None:
+    """The run of that id, deleted or not, if the store has it."""
+    try:
+        return client.get_run(run_id) if run_id else None
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+
+
 def end_abandoned(client: MlflowClient, own_lock: Path | None = None, own_run: str | None = None) -> None:
     """End the runs that say RUNNING though the process that trained on this machine under their lock is gone.
 
     One that holds `own_lock` says so, since of all runs under it only `own_run` is still under way.
     """
-    host = lock_tag("")
-    running = client.search_runs(store.experiment_ids(client), "attributes.status = 'RUNNING'", max_results=store.MOST)
-    for run in running:
-        tag = run.data.tags.get(LOCK_TAG, "")
-        lock = Path(tag.removeprefix(host))
-        if not tag.startswith(host) or run.info.run_id == own_run:
-            continue
-        gone = lock == own_lock or not is_held(lock)
-        if gone and client.get_run(run.info.run_id).info.status == "RUNNING":  # it may have ended just now
-            client.set_tag(run.info.run_id, REASON_TAG, "its process is gone")
-            client.set_terminated(run.info.run_id, "KILLED")
+    here, running = lock_tag(""), "attributes.status = 'RUNNING'"
+    with contextlib.suppress(MlflowException):  # of runs that are another user's
+        for run in client.search_runs(store.experiment_ids(client), running, max_results=store.MOST):
+            tag = run.data.tags.get(LOCK_TAG, "")
+            lock = Path(tag.removeprefix(here))
+            gone = tag.startswith(here) and run.info.run_id != own_run and (lock == own_lock or not is_held(lock))
+            if gone and client.get_run(run.info.run_id).info.status == "RUNNING":  # it may have ended just now
+                client.set_tag(run.info.run_id, REASON_TAG, "its process is gone")
+                client.set_terminated(run.info.run_id, "KILLED")
 
 
 def lock_tag(lock: Path | str) -> str:
@@ -112,14 +108,9 @@ def lock_tag(lock: Path | str) -> str:
     return f"{socket.gethostname()}:{lock}"
 
 
-def milliseconds(record: Record, later: float = 0.0) -> int:
-    """When a stage began, or so many seconds later, in MLflow's unit."""
-    return int((datetime.fromisoformat(record.started).timestamp() + later) * 1000)
-
-
-def now() -> int:
-    """The time in MLflow's unit."""
-    return int(datetime.now().timestamp() * 1000)
+def milliseconds(time: str) -> int:
+    """A time of a record in MLflow's unit."""
+    return int(datetime.fromisoformat(time).timestamp() * 1000)
 
 
 def one_line(error: BaseException) -> str:
@@ -138,6 +129,10 @@ def warn_once(message: str) -> None:
 class LiveRun:
     """The MLflow run of a training under way; what cannot be logged then is left to `sync`, with one warning.
 
+    As a context it begins a new run, or goes on in the one that the record names, with what it lacks of the record's
+    history; it ends the run as the block ends, with the reason when that is not well. InputError when
+    MLFLOW_TRACKING_URI names a server that does not answer: nothing is trained in vain.
+
     A thread writes epoch after epoch, so that a slow store delays no training and a kill leaves no gap before the last
     one. MLflow's own queue writes them in any order, and would try each of them at a server that hangs.
     """
@@ -147,96 +142,80 @@ class LiveRun:
         self._record, self._lock = record, lock
         self._logged = 0  # epochs
         self._client: MlflowClient | None = None
+        self._run_id = ""
         self._writer = ThreadPoolExecutor(1, "mlflow")
         self._jobs: list[Future[None]] = []
 
-    def open(self) -> None:
-        """Begin a new run, or go on in the one that the record names, with what it lacks of the record's history.
+    def __enter__(self) -> Self:
+        try:
+            with self._best_effort():
+                self._begin(store.open_store())
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
+        return self
 
-        InputError when MLFLOW_TRACKING_URI names a server that does not answer: nothing is trained in vain.
-        """
-        self._best_effort(self._open)
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        def end(client: MlflowClient) -> None:
+            if error:
+                client.set_tag(self._run_id, REASON_TAG, one_line(error))
+            client.set_terminated(self._run_id, status)
 
-    def log_epoch(self, metrics: Mapping[str, float], images: Images) -> None:
-        """Metrics and images [H, W, 3] uint8 of an epoch, at that step; returns at once."""
-        self._jobs.append(self._writer.submit(self._best_effort, self._log_epoch, metrics, images))
-
-    def end(self, status: str, reason: str) -> None:
-        """Say how the training ended; returns at once."""
-        self._jobs.append(self._writer.submit(self._best_effort, self._end, status, reason))
-
-    def close(self) -> None:
-        """Wait for what is still to be written; raise what is no trouble of the store but a mistake of ours."""
+        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+        status = "FINISHED" if error is None else "KILLED" if stopped else "FAILED"
+        self._later(end)
         self._writer.shutdown()
         for job in self._jobs:
-            job.result()
+            job.result()  # raises what is no trouble of the store but a mistake of ours
 
-    def _open(self) -> None:
+    def log_epoch(self, metrics: Mapping[str, float], images: Arrays) -> None:
+        """Metrics and images [H, W, 3] uint8 of an epoch, at that step; returns at once."""
+
+        def log(client: MlflowClient) -> None:
+            if metrics["epoch"] > self._logged:
+                log_history(client, self._run_id, [metrics], get_current_time_millis())
+                for key, image in images.items():
+                    client.log_image(self._run_id, image, key=key, step=int(metrics["epoch"]))
+
+        self._later(log)
+
+    def _begin(self, client: MlflowClient) -> None:
         record = self._record
-        client = open_store()
-        with contextlib.suppress(MlflowException):  # of runs that are another user's
-            end_abandoned(client, self._lock, record.run_id)
+        end_abandoned(client, self._lock, record.run_id)
         if run := self._earlier_run(client):
             self._logged = last_epoch(client, run.info.run_id)
-            if WEIGHTS_TAG not in run.data.tags:  # else it was killed when all but the stage's end was done
+            if WEIGHTS_TAG not in run.data.tags:  # else the run is complete and only the stage's end was interrupted
                 client.set_tag(run.info.run_id, LOCK_TAG, lock_tag(self._lock))  # the checkout may have moved
                 client.update_run(run.info.run_id, status="RUNNING")
                 client.set_tag(run.info.run_id, REASON_TAG, "")
         else:
             run = create_run(client, record, lock=self._lock)
-        record.run_id, self._client = run.info.run_id, client
-        log_parameters(client, record.run_id, record)  # now, since a training that fails leaves no record to `sync`
-        log_history(
-            client,
-            record.run_id,
-            [row for row in record.history if row["epoch"] > self._logged],
-            now(),
-        )
+        record.run_id = self._run_id = run.info.run_id
+        self._client = client
+        log_parameters(client, self._run_id, record)  # now, since a training that fails leaves no record to `sync`
+        rows = [row for row in record.history if row["epoch"] > self._logged]
+        log_history(client, self._run_id, rows, get_current_time_millis())
 
     def _earlier_run(self, client: MlflowClient) -> Run | None:
         """The run of a training that is resumed, unless it was deleted or is in another store or experiment."""
-        if self._record.run_id is None:
-            return None
-        try:
-            run = client.get_run(self._record.run_id)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
+        run = find_run(client, self._record.run_id)
+        if run is None or run.info.lifecycle_stage != LifecycleStage.ACTIVE:
             return None
         belongs = client.get_experiment(run.info.experiment_id).name == self._record.mlflow_experiment
-        return run if belongs and run.info.lifecycle_stage == LifecycleStage.ACTIVE else None
+        return run if belongs else None
 
-    def _log_epoch(self, metrics: Mapping[str, float], images: Images) -> None:
-        if self._client and self._record.run_id and metrics["epoch"] > self._logged:
-            log_history(self._client, self._record.run_id, [metrics], now())
-            for key, image in images.items():
-                self._client.log_image(self._record.run_id, image, key=key, step=int(metrics["epoch"]))
+    def _later(self, write: Callable[[MlflowClient], None]) -> None:
+        def job() -> None:
+            if self._client:
+                with self._best_effort():
+                    write(self._client)
 
-    def _end(self, status: str, reason: str) -> None:
-        if self._client and self._record.run_id:
-            if reason:
-                self._client.set_tag(self._record.run_id, REASON_TAG, reason)
-            self._client.set_terminated(self._record.run_id, status)
+        self._jobs.append(self._writer.submit(job))
 
-    def _best_effort(self, write: Callable[..., None], *arguments: object) -> None:
+    @contextlib.contextmanager
+    def _best_effort(self) -> Iterator[None]:
         try:
-            write(*arguments)
+            yield
         except store.ERRORS as error:
             warn_once(f"MLflow cannot be reached, training goes on; `make ui` catches up later: {one_line(error)}")
             self._client = None
-
-
-@contextlib.contextmanager
-def live_run(record: Record, lock: Path) -> Iterator[LiveRun]:
-    """A run that ends as the block does, with the reason when that is not well."""
-    run = LiveRun(record, lock)
-    try:
-        run.open()
-        yield run
-    except BaseException as error:
-        run.end("KILLED" if isinstance(error, KeyboardInterrupt | SystemExit) else "FAILED", one_line(error))
-        raise
-    else:
-        run.end("FINISHED", "")
-    finally:
-        run.close()

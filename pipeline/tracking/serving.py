@@ -26,11 +26,11 @@ Array = np.ndarray[Any, Any]
 
 PACKAGE = Path(__file__).parents[1]
 PACKAGES = ("numpy", "pydantic", "pyyaml", "safetensors", "torch")
-TASKS = {
-    "reconstruct": "images, uint8 [N, 3, 32, 32], in; images out",
-    "encode": "images in; posterior means, float32 [N, latent_dim], out",
-    "decode": "latents, float32 [N, latent_dim], in; images out",
-    "sample": "how many, one integer, in; images decoded from that many prior draws out",
+TASKS = {  # and what each takes
+    "reconstruct": "images, uint8 [N, 3, 32, 32]",  # gives images
+    "encode": "images, uint8 [N, 3, 32, 32]",  # gives posterior means, float32 [N, latent_dim]
+    "decode": "latents, float32 [N, {}]",  # gives images
+    "sample": "one positive integer, how many to draw",  # gives images decoded from that many prior draws
 }
 # What goes in depends on the task, so the signature admits any array and `predict` checks it.
 SIGNATURE = ModelSignature(
@@ -54,22 +54,18 @@ class ServedVAE(PythonModel):
         params: dict[str, Any] | None = None,
     ) -> Array:
         """The task's answer; MlflowException, one line, for what the task does not take."""
-        task, seed = (params or {}).get("task", "reconstruct"), (params or {}).get("seed", 0)
-        vae = self.trained.vae
-        latent_dim = vae.architecture.latent_dim
-        array = _unpacked(np.asarray(model_input))
-        if task == "sample":
-            if array.size != 1 or array.dtype.kind not in "iu" or array.item() < 1:
-                raise _refusal(f"task sample: found {_form(array)}, expected one positive integer, how many to draw")
-            return decode(vae, prior_latents(vae, int(array.item()), seed)).numpy()
-        if task == "decode":
-            if array.ndim != 2 or array.shape[1] != latent_dim or array.dtype.kind not in "fiu":
-                raise _refusal(f"task decode: found {_form(array)}, expected latents, float32 [N, {latent_dim}]")
-            return decode(vae, torch.from_numpy(array.astype(np.float32))).numpy()
+        params = params or {}
+        task, vae, array = params.get("task", "reconstruct"), self.trained.vae, _unpacked(np.asarray(model_input))
         if task not in TASKS:
             raise _refusal(f"task: found {task!r}, expected one of {', '.join(TASKS)}")
-        if array.shape[1:] != (3, 32, 32) or array.dtype != np.uint8:
-            raise _refusal(f"task {task}: found {_form(array)}, expected images, uint8 [N, 3, 32, 32]")
+        if task == "sample":
+            _require(array.size == 1 and array.dtype.kind in "iu" and array.item() > 0, task, array)
+            return decode(vae, prior_latents(vae, int(array.item()), params.get("seed", 0))).numpy()
+        if task == "decode":
+            latent_dim = vae.architecture.latent_dim
+            _require(array.shape[1:] == (latent_dim,) and array.dtype.kind in "fiu", task, array, latent_dim)
+            return decode(vae, torch.from_numpy(array.astype(np.float32))).numpy()
+        _require(array.shape[1:] == (3, 32, 32) and array.dtype == np.uint8, task, array)
         means = posterior_means(vae, torch.from_numpy(array))
         return means.numpy() if task == "encode" else decode(vae, means).numpy()
 
@@ -118,8 +114,10 @@ def _unpacked(array: Array) -> Array:
     return array
 
 
-def _form(array: Array) -> str:
-    return f"{array.dtype} {list(array.shape)}"
+def _require(fits: bool, task: str, array: Array, latent_dim: int = 0) -> None:
+    if not fits:
+        expected = TASKS[task].format(latent_dim)
+        raise _refusal(f"task {task}: found {array.dtype} {list(array.shape)}, expected {expected}")
 
 
 def _refusal(message: str) -> MlflowException:

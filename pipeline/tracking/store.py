@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from filelock import FileLock
 from mlflow.artifacts import download_artifacts
-from mlflow.entities import LifecycleStage, Run
+from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
 from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.store.db.utils import create_sqlalchemy_engine
@@ -23,21 +23,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline import storage
 from pipeline.errors import InputError
-from pipeline.tracking.lineage import (
-    ARTIFACTS,
-    DATABASE,
-    STUDY_SUFFIX,
-    WEIGHTS_TAG,
-    StoredRun,
-    database,
-    store_uri,
-    stored_runs_path,
-)
+from pipeline.tracking import lineage
+from pipeline.tracking.lineage import ARTIFACTS, StoredRun, database, store_uri
 
 ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)  # of a store; those of requests are OSErrors
 ANSWER_SECONDS = 5.0  # for a server to show that it is there
 DESCRIPTION = "FC and conv VAEs on {name}. The chart view compares them: the slider under the images picks the epoch."
-COMPLETE = f"tags.`{WEIGHTS_TAG}` LIKE '%'"
+COMPLETE = f"tags.`{lineage.WEIGHTS_TAG}` LIKE '%'"
 MOST = 50_000  # runs that MLflow gives at once
 
 
@@ -69,12 +61,12 @@ def experiment_id(client: MlflowClient, name: str) -> str:
     path = database()
     try:
         created = client.create_experiment(name, artifact_folder(path, name).as_uri() if path else None)
-        client.set_experiment_tag(created, "mlflow.note.content", DESCRIPTION.format(name=name))
-        return str(created)
-    except MlflowException:  # another process was faster
-        if experiment := client.get_experiment_by_name(name):
-            return str(experiment.experiment_id)
-        raise
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        return experiment_id(client, name)  # another process was faster
+    client.set_experiment_tag(created, "mlflow.note.content", DESCRIPTION.format(name=name))
+    return str(created)
 
 
 def artifact_folder(path: Path, experiment: str) -> Path:
@@ -110,20 +102,9 @@ def model_file(run: StoredRun, path: str) -> Path:
     return Path(download_artifacts(artifact_uri=f"{folder}/{path}", tracking_uri=store_uri()))
 
 
-def newest_runs(client: MlflowClient) -> list[Run]:
-    """The newest complete run of each model, in the experiment of the newest run of all; the study's do not count."""
-    newest_first = ["start_time DESC"]
-    first = client.search_runs(experiment_ids(client, study=False), COMPLETE, order_by=newest_first, max_results=1)
-    newest: dict[str, Run] = {}
-    for run in client.search_runs([run.info.experiment_id for run in first], COMPLETE, order_by=newest_first):
-        newest.setdefault(run.data.params["model"], run)
-    return list(newest.values())
-
-
-def experiment_ids(client: MlflowClient, study: bool = True) -> list[str]:
-    """The ids of all experiments, of those of the study only when asked for."""
-    found = client.search_experiments()
-    return [each.experiment_id for each in found if study or not each.name.endswith(STUDY_SUFFIX)]
+def experiment_ids(client: MlflowClient) -> list[str]:
+    """The ids of all experiments."""
+    return [experiment.experiment_id for experiment in client.search_experiments()]
 
 
 def is_outage(error: BaseException) -> bool:
@@ -135,27 +116,22 @@ def is_outage(error: BaseException) -> bool:
 
 def _knock(uri: str) -> None:
     """InputError at once where MLflow's own client would try for minutes; asked as that asks, with its settings."""
-    advice = "mend the address"
+    scheme, advice = urlsplit(uri).scheme, "mend the address"
     try:
-        if urlsplit(uri).scheme in ("http", "https"):
+        if scheme in ("http", "https"):
             advice = "start the server"
-            answer = http_request(
-                get_default_host_creds(uri), "/health", "GET", max_retries=0, timeout=ANSWER_SECONDS,
-                raise_on_status=False,
-            )  # fmt: skip
-            if answer.status_code < 500:  # anything else comes from a server that works, if only for those it knows
-                return
-            reason = f"{answer.status_code} {answer.reason}"
+            failures = range(500, 600)  # anything else comes from a server that works, if only for those it knows
+            host = get_default_host_creds(uri)
+            http_request(host, "/health", "GET", max_retries=0, retry_codes=failures, timeout=ANSWER_SECONDS)
         else:
-            if urlsplit(uri).scheme.partition("+")[0] in DATABASE_ENGINES:
+            if scheme.partition("+")[0] in DATABASE_ENGINES:
                 create_sqlalchemy_engine(uri).connect().close()  # MLflow tries ten times
             MlflowClient(uri, uri).search_experiments(max_results=1)
-            return
     except (*ERRORS, ImportError, ValueError) as error:  # a driver that is not installed, an address that is none
-        reason = " ".join(str(error).split())
-    raise InputError(
-        f"MLFLOW_TRACKING_URI: {uri} does not answer ({reason}); {advice}, or unset the variable to use {DATABASE}"
-    )
+        raise InputError(
+            f"MLFLOW_TRACKING_URI: {uri} does not answer ({' '.join(str(error).split())}); "
+            f"{advice}, or unset the variable to use {lineage.DATABASE}"
+        ) from None
 
 
 def _create(path: Path) -> None:
@@ -164,7 +140,7 @@ def _create(path: Path) -> None:
         _close(partial, path.parent / ARTIFACTS)
         with contextlib.closing(sqlite3.connect(partial)) as connection:
             connection.execute("PRAGMA journal_mode=wal")  # readers and several writers do not block each other
-    if index := stored_runs_path():  # of a database that was here before
+    if index := lineage.stored_runs_path():  # of a database that was here before
         index.unlink(missing_ok=True)
 
 

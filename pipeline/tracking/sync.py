@@ -12,24 +12,17 @@ import yaml
 from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from mlflow.utils.time import get_current_time_millis
 
 from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.params import MODELS, changed
-from pipeline.tracking import lineage, runs
-from pipeline.tracking.experiments import experiment_revisions, export_results, export_study
+from pipeline.tracking import lineage, runs, store
+from pipeline.tracking.experiments import RESULTS, experiment_revisions, export
 from pipeline.tracking.lineage import ORIGINAL_TAG, UNTRACKED, WEIGHTS_TAG
 from pipeline.tracking.records import Record, beside, load_records, lock_beside, locked_beside, record_folders
-from pipeline.tracking.runs import milliseconds, now, one_line, warn_once
-from pipeline.tracking.store import (
-    ERRORS,
-    artifact_folder,
-    exclusively,
-    experiment_id,
-    is_outage,
-    open_store,
-    stored_runs,
-)
+from pipeline.tracking.runs import milliseconds, one_line, warn_once
+from pipeline.tracking.store import ERRORS, artifact_folder, exclusively, experiment_id
 
 MOST_VERSIONS = 100  # a tag holds 8,000 characters
 PREVIEWS = "images"  # the folder in which MLflow keeps what log_image is given
@@ -43,14 +36,13 @@ def update_store(*folders: Path) -> None:
     a run with the same weights shows already; the study's register no models.
     """
     try:
-        client = open_store()
-        index = lineage.stored_runs_path()
-        anything = [_Folder(client, folder).update() for folder in folders or (storage.RUNS,)]
-        if index and (any(anything) or not index.exists()):
+        client = store.open_store()
+        for folder in folders or (storage.RUNS,):
+            _Folder(client, folder).update()
+        if index := lineage.stored_runs_path():
             with exclusively():
-                lineage.save_stored_runs(index, stored_runs(client))
-        with contextlib.suppress(MlflowException):  # of runs that are another user's
-            runs.end_abandoned(client)
+                lineage.save_stored_runs(index, store.stored_runs(client))
+        runs.end_abandoned(client)
     except (InputError, *ERRORS) as error:
         _warn_later(error)
 
@@ -61,15 +53,11 @@ def update_everything() -> None:
     with tempfile.TemporaryDirectory() as copies:
         roots = [Path(), *(Path(copies, revision) for revision in experiment_revisions())]
         for copy in roots[1:]:
-            export_results(copy.name, copy)
-            export_study(copy.name, copy)
+            export(copy.name, copy, *RESULTS)
         for folder in (folder for root in roots for folder in record_folders(root)):
-            folders.setdefault(_content(folder), folder)  # most copies have the same study
+            content = tuple(path.read_bytes() for path in sorted(folder.glob("*.json")))
+            folders.setdefault(content, folder)  # most copies have the same study
         update_store(*folders.values())
-
-
-def _content(folder: Path) -> tuple[bytes, ...]:
-    return tuple(path.read_bytes() for path in sorted(folder.glob("*.json")))
 
 
 class _Folder:
@@ -79,16 +67,15 @@ class _Folder:
         self.client, self.folder = client, folder
         self.registers = folder.resolve() == storage.main_checkout() / storage.RUNS
         self.leads = self.registers or folder.resolve().is_relative_to(storage.main_checkout() / "study")
-        self.changed = False
 
-    def update(self) -> bool:
-        """Whether there was anything to add."""
+    def update(self) -> None:
+        """Add what the store lacks."""
         try:
             self.records = load_records(self.folder)
             self.locked = locked_beside(self.folder)
         except InputError as error:
             _warn_later(error)
-            return False
+            return
         with exclusively():
             for trained in self.records:
                 if trained.stage.startswith("train@"):
@@ -98,10 +85,9 @@ class _Folder:
                             self.add_artifacts(run, trained)
                             self.add_model(run, trained)
                     except ERRORS as error:
-                        if is_outage(error):  # for every other record as well
+                        if store.is_outage(error):  # for every other record as well
                             raise
                         _warn_later(error)
-        return self.changed
 
     def finished_runs(self, trained: Record) -> Sequence[Run]:
         """All runs with the weights of a training record, its own among them: finished now, or rebuilt when lost."""
@@ -121,33 +107,25 @@ class _Folder:
         """The run of a training record, deleted ones included; a new one when the store has none."""
         name = trained.run_id or f"{UNTRACKED} {trained.started}"
         found = self.client.search_runs([experiment], f"tags.`{ORIGINAL_TAG}` = '{name}'", ViewType.ALL)
-        if found:
-            return found[0]
-        if trained.run_id:
-            try:
-                return self.client.get_run(trained.run_id)
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                    raise
-        return runs.create_run(self.client, trained, restores=name)
+        run = found[0] if found else runs.find_run(self.client, trained.run_id)
+        return run or runs.create_run(self.client, trained, restores=name)
 
     def finish(self, run: Run, trained: Record) -> None:
         """Add what an interrupted, unreachable or lost store lacks of a training that ended well."""
-        client, run_id, ended = self.client, run.info.run_id, milliseconds(trained, trained.seconds)
+        client, run_id = self.client, run.info.run_id
         dataset = Dataset(trained.data_name, (trained.data_md5 or "")[:8], "local", f'{{"uri": "{storage.IMAGES}"}}')
         client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
         runs.log_parameters(client, run_id, trained)
         client.log_text(run_id, yaml.safe_dump(changed({}, trained.parameters), sort_keys=False), "params.yaml")
         logged = runs.last_epoch(client, run_id)
         rows = [row for row in trained.history if row["epoch"] > logged]
-        runs.log_history(client, run_id, rows, milliseconds(trained))
+        runs.log_history(client, run_id, rows, milliseconds(trained.started))
         if trained.run_id != run_id:
             self.restore_previews(run_id, trained)
         if run.data.tags.get(runs.REASON_TAG):
             client.set_tag(run_id, runs.REASON_TAG, "")
-        client.set_terminated(run_id, "FINISHED", end_time=ended)
+        client.set_terminated(run_id, "FINISHED", end_time=milliseconds(trained.ended))
         client.set_tag(run_id, WEIGHTS_TAG, _weights_md5(trained))
-        self.changed = True
 
     def restore_previews(self, run_id: str, trained: Record) -> None:
         """The images of the epochs, where the artifacts of a lost run are still beside the database."""
@@ -165,11 +143,10 @@ class _Folder:
             for key, value in record.metrics.items():
                 found = run.data.metrics.get(key)
                 if found is None or (self.leads and found != value):  # MLflow shows the value with the latest time
-                    time = milliseconds(record, record.seconds) if found is None else now()
+                    time = milliseconds(record.ended) if found is None else get_current_time_millis()
                     metrics.append(Metric(key, value, time, step=0))  # step 0: bars, as for one value only
         if metrics:
             self.client.log_batch(run.info.run_id, metrics)
-            self.changed = True
 
     def add_artifacts(self, run: Run, trained: Record) -> None:
         """Weights, curves, figures and lock that the run lacks, each with a tag of the sha256 of all that it had."""
@@ -187,7 +164,6 @@ class _Folder:
             if tags:
                 self.client.log_artifacts(run.info.run_id, folder)
                 self.client.log_batch(run.info.run_id, tags=tags)
-                self.changed = True
 
     def artifacts(self, trained: Record) -> Iterator[tuple[str, str, Path, str]]:
         """Name, tag, file and sha256: of weights and curves, figures that show them, and the dvc.lock that names them.
@@ -231,7 +207,6 @@ class _Folder:
                 self.client.log_model_artifacts(model_id, str(Path(temporary, "model")))
             self.client.finalize_logged_model(model_id, "READY")
             self.client.set_tag(run.info.run_id, "model_id", model_id)
-            self.changed = True
         if self.registers:
             self.register(f"{trained.data_name}-{trained.model}", model_id, run, weights_md5)
 

@@ -155,7 +155,7 @@ def test_a_server_that_is_not_there_at_the_start_is_one_line_and_nothing_is_trai
 
 def test_a_mistake_of_ours_is_no_outage(workspace: Path) -> None:
     record = Record("train@fc", {"kl_weight": 1.0, "likelihood": "gaussian"}, "shapes")
-    with pytest.raises(KeyError, match="epoch"), runs.live_run(record, workspace / "lock") as run:
+    with pytest.raises(KeyError, match="epoch"), runs.LiveRun(record, workspace / "lock") as run:
         run.log_epoch({"train/elbo": -1.0}, {})
 
 

@@ -196,9 +196,7 @@ def test_a_live_run_is_told_no_epoch_twice(prepared: Path) -> None:
     train.main("fc")
     client, run_id, _ = the_run()
     record = Record.load(record_path("train@fc"))
-    run = LiveRun(record, prepared / "lock")
-    run.open()
-    for row in record.history:
-        run.log_epoch(row, {})
-    run.close()
+    with LiveRun(record, prepared / "lock") as run:
+        for row in record.history:
+            run.log_epoch(row, {})
     assert [metric.step for metric in client.get_metric_history(run_id, "train/elbo")] == [1, 2]

@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 from pipeline import download, evaluate, storage, train
 from pipeline.errors import InputError
 from pipeline.params import MODELS, load_params, used_parameters
-from pipeline.tracking import runs, store, sync
+from pipeline.tracking import store, sync
 from pipeline.tracking.records import Record, load_records
 from pipeline.vae.training import Training
 from tests.fixtures import TINY, all_runs, merged, run_stages, write_params
@@ -188,8 +188,7 @@ def test_training_goes_on_without_a_store_and_sync_catches_up(
         raise OSError("no store")
 
     with monkeypatch.context() as patch:
-        for module in (runs, sync):
-            patch.setattr(module, "open_store", unreachable)
+        patch.setattr(store, "open_store", unreachable)
         train.main("fc")
     assert "warning: MLflow cannot be reached" in capsys.readouterr().err
     assert Record.load(storage.RUNS / "train@fc.json").run_id is None

@@ -15,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.sources.shapes import draw_shapes
-from pipeline.tools import explore, explorer
+from pipeline.tools import explorer, ui
 from pipeline.tracking.lineage import WEIGHTS_TAG
 from pipeline.vae.images import generator
 from tests.fixtures import ROOT
@@ -93,7 +93,7 @@ def test_images_come_from_the_checkout_or_from_dvcs_cache_or_are_said_to_lack(
 
 @pytest.mark.usefixtures("finished")
 def test_a_runs_network_is_the_one_that_was_trained() -> None:
-    (run,) = explore.runs_with_models()["shapes"]["conv"]
+    (run,) = ui.runs_with_models()["shapes"]["conv"]
     trained = explorer.load_model(run)
     assert trained.md5 == run.tags[WEIGHTS_TAG]
     assert explorer.newest([run]) == run

@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from PIL import Image, PngImagePlugin
 
+from pipeline import __main__ as command
 from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.params import MODELS
@@ -41,8 +43,8 @@ def forget_all() -> None:
 def traced(*arguments: str) -> int:
     """The exit status of the command."""
     forget_all()
-    with pytest.raises(SystemExit) as stop:
-        trace.main(arguments)
+    with pytest.raises(SystemExit) as stop, patch.object(sys, "argv", ["pipeline", "trace", *arguments]):
+        command.main()
     return int(stop.value.code or 0)
 
 
@@ -238,7 +240,9 @@ def test_the_stores_runs_come_from_their_index_without_mlflow(copied: Path) -> N
     code = (
         f"import atexit, sys; atexit.register(lambda: print({heavy} & sys.modules.keys())); from pipeline import tools"
     )
-    code += f"; from pipeline.tools import trace; trace.main(['{SAMPLES}'])"
+    code += (
+        f"; from pipeline.tools import trace; trace.main([trace.Path('{SAMPLES}')], everything=False, as_json=False)"
+    )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     finished = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert ", from the index\n" in finished.stdout

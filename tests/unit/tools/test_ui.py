@@ -19,16 +19,14 @@ from pipeline.tracking.records import CELL_VARIABLE
 
 
 def test_without_runs_it_says_how_to_make_some(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments: list[str] = []
     with pytest.raises(SystemExit, match="no runs yet; type make demo or make repro first"):
-        ui.main(arguments)
+        ui.main(5055, "127.0.0.1")
 
 
 def test_it_serves_the_store_at_the_comparison_of_the_newest_runs(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     events: list[Any] = []
-    arguments = ["--port", "5055"]
 
     class Server(contextlib.nullcontext[Any]):
         def __init__(self, arguments: list[str], env: dict[str, str]) -> None:
@@ -52,7 +50,7 @@ def test_it_serves_the_store_at_the_comparison_of_the_newest_runs(
     with monkeypatch.context() as patch:
         patch.setenv(CELL_VARIABLE, "fc-0")
         train.main("fc")  # later still, but of the study
-    ui.main(arguments)
+    ui.main(5055, "127.0.0.1")
 
     assert "http://127.0.0.1:5055/#/experiments/1/runs?viewStateShareKey=comparison" in capsys.readouterr().out
     arguments, *then = events
@@ -68,8 +66,7 @@ def test_it_serves_the_store_at_the_comparison_of_the_newest_runs(
 def test_a_server_that_runs_already_is_only_named(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments: list[str] = []
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5999")
     monkeypatch.setattr(ui, "comparison", lambda: "#/experiments/7")
-    ui.main(arguments)
+    ui.main(5050, "127.0.0.1")
     assert capsys.readouterr().out.endswith("Compare FC and conv: http://127.0.0.1:5999/#/experiments/7\n")

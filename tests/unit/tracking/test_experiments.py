@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.tracking.experiments import NO_HISTORY, committed, experiment_revisions, git, require_history
+from pipeline.tracking.experiments import NO_HISTORY, experiment_revisions, export, git, require_history
 from tests.fixtures import ROOT
 from tests.refusals import refused
 
@@ -34,19 +34,34 @@ def test_without_the_git_command_it_is_one_line_too(folder: Path, monkeypatch: p
         git("log")
 
 
-def test_without_a_history_there_are_no_experiments_and_no_files(folder: Path) -> None:
+def test_without_a_history_there_are_no_experiments(folder: Path) -> None:
     assert experiment_revisions() == []
-    assert committed("HEAD", "dvc.lock") == b""
 
 
-def new_repository(folder: Path) -> None:
-    folder.mkdir()
+def new_repository(folder: Path) -> Path:
+    (folder / "reports/runs").mkdir(parents=True)
+    (folder / "reports/runs/a.json").write_text("{}")
     (folder / "dvc.yaml").touch()
     identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
     git("init", "--quiet", str(folder))
     git("-C", str(folder), "add", "--all")
     for number in range(2):
         git("-C", str(folder), *identity, "commit", "--quiet", "--allow-empty", "--message", str(number))
+    return folder
+
+
+def test_files_of_a_commit_are_written_as_they_were_and_those_it_lacks_left_out(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(new_repository(folder / "origin"))
+    Path("dvc.yaml").write_text("edited since")
+    export("HEAD", folder / "some", "reports", "dvc.lock")
+    export("HEAD:reports", folder / "all")
+    export("HEAD", folder / "none", "dvc.lock")
+    written = {path.relative_to(folder) for name in ("some", "all") for path in (folder / name).rglob("*.json")}
+    assert written == {Path("some/reports/runs/a.json"), Path("all/runs/a.json")}
+    assert (folder / "all/runs/a.json").read_text() == "{}"
+    assert not (folder / "none").exists()
 
 
 def test_a_clone_without_its_history_is_told_the_remedy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,7 +123,7 @@ def test_a_deleted_experiment_stays_deleted_until_a_new_training(
     assert "note: experiment shapes was deleted in MLflow and stays deleted" in capsys.readouterr().out
     assert all_runs(client) == []
     record = Record("train@fc", Record.load(record_path("train@fc")).parameters, "shapes")
-    with runs.live_run(record, copied / "lock") as run:
+    with runs.LiveRun(record, copied / "lock") as run:
         assert run is not None
     assert "note: experiment shapes was deleted in MLflow; it is back" in capsys.readouterr().out
     assert len(all_runs(client)) == 3
