@@ -1,7 +1,5 @@
 """Which command runs a stage or a tool? `python -m pipeline train fc`: mistakes are told before heavy imports."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys
@@ -60,7 +58,6 @@ TOOLS: dict[str, Command] = {
     "publish": Command("tools.publish:main", "How do results get into git?", OVERRIDES),
     "tables": Command("tools.tables:main", "Which numbers do README and docs/ show?"),
 }
-
 
 # PyTorch's threads, which start after this, then sleep between two tasks: spinning, they slow down all else that runs.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -1,7 +1,5 @@
 """How does a function become a command? One line per mistake, a proper exit status."""
 
-from __future__ import annotations
-
 import errno
 import os
 import select

@@ -1,7 +1,5 @@
 """Where do the images come from? CIFAR-10, a user's own images, or shapes drawn on the spot: one file for all."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """How good is a trained model? Metrics over all test images, each once, with their intervals."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 

@@ -1,7 +1,5 @@
 """What do the models show? Every figure of the report, each carrying in its PNG what it was made from."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

@@ -1,7 +1,5 @@
 """How are images shown? Grids of uint8 images [N, 3, 32, 32], readable at the width of a README."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

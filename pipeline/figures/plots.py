@@ -1,7 +1,5 @@
 """How are numbers drawn? Curves and points in, a matplotlib Figure out, readable at the width of a README."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """How do tensors come from files and go there? Prepared images; networks with what rebuilds and what made them."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass

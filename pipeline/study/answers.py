@@ -1,7 +1,5 @@
 """What did the experiments on theory find? Their numbers over seeds, figures, and strips of images."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any

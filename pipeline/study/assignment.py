@@ -4,8 +4,6 @@ Adam at a constant 1e-3, batches of 128, ReLU, sigmoid then binary cross-entropy
 10 epochs fully connected, 5 convolutional.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """How does a study run the stages with other parameters? Each cell is a workspace of its own, below study/cells/."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from importlib import import_module

@@ -1,7 +1,5 @@
 """Does what the assignment said hold? Five claims: measurements with intervals against thresholds fixed before."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """How do gradients get through a random draw? Estimators of them, in a known model and in trainings of a VAE."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """What did the study find, in words? reports/README.md, and the templates of tables that README and the page share."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

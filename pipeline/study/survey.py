@@ -1,7 +1,5 @@
 """What lies where in a model's latent space? Numbers for the study's claims, and for its answers about theory."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What does this project do? The whole pipeline on built-in shapes, in minutes, with nothing to download."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What do the models make of a latent that one chooses? The page that `make explore` serves: FC beside conv."""
 
-from __future__ import annotations
-
 import math
 import subprocess
 import sys

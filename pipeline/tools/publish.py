@@ -1,7 +1,5 @@
 """How do results get into git? One run of the committed code on the best data at hand, committed with its reports."""
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Which numbers do README and docs/ show? Tables made from reports/, between markers that name their templates."""
 
-from __future__ import annotations
-
 import argparse
 import re
 import statistics

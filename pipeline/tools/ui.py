@@ -1,7 +1,5 @@
 """Where can runs be compared, and latent space be touched? In MLflow's UI, brought up to date, and on its own page."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

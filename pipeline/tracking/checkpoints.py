@@ -1,7 +1,5 @@
 """What is kept of a training under way? Its last two states, under a name that only an equal training has."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import hashlib

@@ -1,7 +1,5 @@
 """How is the pipeline run with other parameters while the workspace stays as it is? As a DVC experiment in a copy."""
 
-from __future__ import annotations
-
 import io
 import os
 import subprocess

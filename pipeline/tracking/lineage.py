@@ -1,7 +1,5 @@
 """What identifies a result? Content hashes of what went in, written into the image and the MLflow run that came out."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

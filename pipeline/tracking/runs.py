@@ -1,7 +1,5 @@
 """How does a training become a run in MLflow? Created as it begins, and told each epoch while it goes on."""
 
-from __future__ import annotations
-
 import contextlib
 import socket
 import sys
@@ -33,6 +31,7 @@ _warned = False
 def create_run(client: MlflowClient, record: Record, restores: str | None = None, lock: Path | None = None) -> Run:
     """A new run for a training record: of one under way that holds `lock`, or in place of the run `restores`."""
     assert record.model is not None
+    command = f"study {record.cell}" if record.cell else f"train {record.model}"
     tags = {
         "model": record.model,
         "dvc.stage": record.stage,
@@ -42,7 +41,12 @@ def create_run(client: MlflowClient, record: Record, restores: str | None = None
         "data.md5": record.data_md5,
         "git.commit": record.commit,
         "git.dirty": None if record.dirty is None else str(record.dirty),
+        "mlflow.source.name": f"python -m pipeline {command}",
+        "mlflow.source.type": "LOCAL",
         "mlflow.runColor": COLORS[record.model],
+        "mlflow.note.content": f"{record.model} VAE on {record.data_name}, kl_weight "
+        f"{record.parameters['kl_weight']:g}, {record.parameters['likelihood']} likelihood; "
+        f"made by DVC stage {record.stage}.",
     }
     if lock:
         tags[LOCK_TAG] = lock_tag(lock)

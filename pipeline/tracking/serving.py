@@ -1,7 +1,5 @@
 """How does a trained VAE answer others? As an MLflow model: this file is its code, the safetensors file its weights."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import sys

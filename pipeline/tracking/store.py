@@ -1,7 +1,5 @@
 """Where are MLflow's runs? On a server, or in an SQLite database and a folder that survive races and moves."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import sqlite3

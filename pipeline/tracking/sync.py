@@ -1,7 +1,5 @@
 """How do results reach MLflow? `update_store` makes the store equal to the records, whatever it missed or lost."""
 
-from __future__ import annotations
-
 import contextlib
 import shutil
 import tempfile

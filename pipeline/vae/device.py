@@ -1,7 +1,5 @@
 """On what does a stage compute? The best device at hand, repeatably."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 

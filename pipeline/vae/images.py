@@ -1,7 +1,5 @@
 """How do images become tensors and batches, and how does each purpose get random numbers of its own?"""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 

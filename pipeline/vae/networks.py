@@ -1,7 +1,5 @@
 """What do the two compared VAEs look like? The same posterior, prior and likelihoods around two kinds of layers."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, Literal

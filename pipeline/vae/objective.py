@@ -3,8 +3,6 @@
 elbo = -(rate + distortion) <= log p(x) (Kingma & Welling 2014); rate and distortion after Alemi et al. 2018.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

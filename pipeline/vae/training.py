@@ -1,7 +1,5 @@
 """How is a VAE trained? Epoch by epoch, from a state that can be kept after any step and gone on from, bit for bit."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
