@@ -59,8 +59,9 @@ TOOLS: dict[str, Command] = {
     "tables": Command("tools.tables:main", "Which numbers do README and docs/ show?"),
 }
 
-# PyTorch's threads, which start after this, then sleep between two tasks: spinning, they slow down all else that runs.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+    # PyTorch's threads, which start after this, then wait for each other for a while only before they leave the core.
+    os.environ["GOMP_SPINCOUNT"] = "100000"
 
 
 def main() -> None:
