@@ -39,7 +39,10 @@ def main() -> None:
 
     both = f"{data.name}, {_shared_kl_weight(models)}"
     drawn = dict(decoded_figures(models, test, params.render, params.seed))
-    panels = {trained.model: neighbours(trained, yardstick, train, params.render, params.seed) for trained in models}
+    features = features_of(yardstick, train)  # it takes most of this stage's time
+    panels = {
+        trained.model: neighbours(trained, yardstick, train, features, params.render, params.seed) for trained in models
+    }
     title = f"Prior samples (left) and the training pictures nearest to them in the yardstick's features: {both}"
     drawn["neighbours"] = grids.rows_of_images(title, panels)
     maps = {trained.model: plane(posterior_means(trained.vae, test)) for trained in models}
@@ -122,11 +125,11 @@ def plane(means: Tensor) -> Tensor:
 
 
 def neighbours(
-    trained: Trained, yardstick: Classifier, train: Tensor, settings: Render, seed: int
+    trained: Trained, yardstick: Classifier, train: Tensor, features: Tensor, settings: Render, seed: int
 ) -> list[tuple[str, Tensor]]:
-    """Rows of a prior sample and the training images, uint8 [N, 3, 32, 32], whose features are nearest to its own."""
+    """Rows of a prior sample and the images of `train`, uint8 [N, 3, 32, 32], with features [N, D] nearest to its own."""
     samples = decode(trained.vae, prior_latents(trained.vae, settings.neighbour_rows, seed))
-    distances = torch.cdist(features_of(yardstick, samples), features_of(yardstick, train))
+    distances = torch.cdist(features_of(yardstick, samples), features)
     nearest = distances.topk(min(settings.neighbours, len(train)), largest=False).indices  # [rows, neighbours]
     return [
         ("", torch.cat([sample.unsqueeze(0), train[row.to(train.device)].cpu()]))

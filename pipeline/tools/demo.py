@@ -18,6 +18,9 @@ OVERRIDES = (
     "data.url=null",
     "data.validation=1000",
     "train.epochs=5",
+    "evaluate.draws=1",
+    "evaluate.importance_images=200",
+    "evaluate.pairwise_images=1000",
 )
 SHOWN = ("elbo", "bits_per_dim", "psnr", "ssim", "active_units")
 

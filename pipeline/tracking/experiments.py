@@ -48,9 +48,15 @@ def run_experiment(name: str, overrides: Sequence[str], targets: Sequence[str] =
     settings = [argument for override in overrides for argument in ("--set-param", override)]
     run = ["dvc", "exp", "run", "--temp", "--name", name, *settings, *targets]
     known = git("config", "--get", "--default", "", "user.email").strip()
-    finished = subprocess.run(run, env=os.environ | ({} if known else SOMEBODY), check=False)
-    if finished.returncode:
-        raise InputError(f"experiment {name}: dvc exp run failed with exit status {finished.returncode}, as told above")
+    environment = os.environ | ({} if known else SOMEBODY) | {"PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(run, env=environment, stdout=subprocess.PIPE, text=True) as dvc:
+        ended = False
+        for line in dvc.stdout or ():
+            ended = ended or line.startswith("Ran experiment")  # then DVC advises to apply it, which is not wanted
+            if not ended:
+                print(line, end="", flush=True)
+    if dvc.returncode:
+        raise InputError(f"experiment {name}: dvc exp run failed with exit status {dvc.returncode}, as told above")
     references = git("for-each-ref", "--format=%(objectname)", f"refs/exps/*/*/{name}").decode().split()
     if len(references) != 1:
         raise InputError(f"experiment {name}: found {len(references)} results, expected 1; see dvc exp show")
