@@ -20,6 +20,7 @@ OVERRIDES = (
     "train.epochs=5",
     "evaluate.draws=1",
     "evaluate.importance_images=200",
+    "evaluate.mixture_images=2000",
     "evaluate.pairwise_images=1000",
 )
 SHOWN = ("elbo", "bits_per_dim", "psnr", "ssim", "active_units")
