@@ -14,8 +14,13 @@ def pytest_configure(config: pytest.Config) -> None:
         forks = contextlib.ExitStack()
         forks.enter_context(forks_on_demand())
         config.add_cleanup(forks.close)
-    if hasattr(config, "workerinput") or config.option.dist == "no":
-        config.pluginmanager.import_plugin("tests.fixtures")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Import what tests need once coverage is measured, but not in a process that only hands tests out."""
+    if hasattr(session.config, "workerinput") or session.config.option.dist == "no":
+        session.config.pluginmanager.import_plugin("tests.fixtures")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
