@@ -127,7 +127,7 @@ def plane(means: Tensor) -> Tensor:
 def neighbours(
     trained: Trained, yardstick: Classifier, train: Tensor, features: Tensor, settings: Render, seed: int
 ) -> list[tuple[str, Tensor]]:
-    """Rows of a prior sample and the images of `train`, uint8 [N, 3, 32, 32], with features [N, D] nearest to its own."""
+    """Rows of a prior sample and those images of `train`, uint8 [N, 3, 32, 32], whose `features` are nearest to its."""
     samples = decode(trained.vae, prior_latents(trained.vae, settings.neighbour_rows, seed))
     distances = torch.cdist(features_of(yardstick, samples), features)
     nearest = distances.topk(min(settings.neighbours, len(train)), largest=False).indices  # [rows, neighbours]
