@@ -69,10 +69,8 @@ def tell_of_precision(precision: Precision, device: torch.device) -> None:
     """Say when bfloat16 is asked for and would be emulated, or is at hand and not used."""
     if precision == "bfloat16" and not has_bfloat16(device):
         print("warning: train.precision: bfloat16 is emulated here and many times slower than float32", file=sys.stderr)
-    if precision == "float32" and has_bfloat16(device):
-        print(
-            "note: train.precision: bfloat16 would train 1.1 to 1.4 times as fast here; docs/performance.md tells more"
-        )
+    if precision == "float32" and device.type == "cpu" and has_bfloat16(device):
+        print("note: train.precision: bfloat16 was 1.1 to 1.4 times as fast on such a processor; docs/performance.md")
 
 
 def resume(training: Training, record: Record, checkpoints: Checkpoints) -> None:

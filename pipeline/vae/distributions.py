@@ -12,7 +12,7 @@ from torch import Tensor
 
 LOG_2_PI = math.log(2 * math.pi)
 HALF_LEVEL = 0.5 / 255  # half the distance between two grey levels, in pixel values from 0 to 1
-TINY = 1e-30  # a mass that float32 can no longer tell from none
+TINY = 1e-30  # masses up to this one have vanished
 INFINITE = 1e18  # its square is finite
 
 

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from mlflow.tracking import MlflowClient
 
 from pipeline import download, evaluate, storage, train
 from pipeline.errors import InputError
-from pipeline.params import MODELS, load_params, used_parameters
+from pipeline.params import MODELS, Precision, load_params, used_parameters
 from pipeline.tracking import store, sync
 from pipeline.tracking.records import Record, load_records
 from pipeline.vae.training import Training
@@ -195,3 +196,24 @@ def test_training_goes_on_without_a_store_and_sync_catches_up(
     sync.update_store()
     (run,) = all_runs(store.open_store())
     assert run.info.status == "FINISHED"
+
+
+@pytest.mark.parametrize(
+    ("precision", "native", "out", "err"),
+    [
+        ("float32", False, "", ""),
+        ("float32", True, "note: train.precision: bfloat16 was 1.1 to 1.4 times as fast", ""),
+        ("bfloat16", True, "", ""),
+        ("bfloat16", False, "", "warning: train.precision: bfloat16 is emulated here"),
+    ],
+)
+def test_a_precision_that_does_not_fit_the_processor_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    precision: Precision, native: bool, out: str, err: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(train, "has_bfloat16", lambda _: native)
+    train.tell_of_precision(precision, torch.device("cpu"))
+    told = capsys.readouterr()
+    for text, expected in ((told.out, out), (told.err, err)):
+        assert text.startswith(expected)
+        assert text.count("\n") == bool(expected)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.tracking.experiments import NO_HISTORY, experiment_revisions, export, git, require_history
+from pipeline.tracking.experiments import NO_HISTORY, experiment_revisions, export, git, require_history, run_experiment
 from tests.fixtures import ROOT
 from tests.refusals import refused
 
@@ -32,6 +32,21 @@ def test_without_the_git_command_it_is_one_line_too(folder: Path, monkeypatch: p
     monkeypatch.setenv("PATH", str(folder))
     with pytest.raises(InputError, match=r"^git: cannot be run \(No such file or directory\)$"):
         git("log")
+
+
+def test_an_experiment_tells_of_its_stages_and_leaves_out_dvcs_advice(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By a stand-in for DVC, which fails after its last word: what an experiment leaves is another test's."""
+    new_repository(folder)
+    (folder / "bin").mkdir()
+    said = "Running stage 'train@fc'\\nRan experiment(s): demo\\nTo apply the results, run: dvc exp apply demo\\n"
+    (folder / "bin/dvc").write_text(f'#!/bin/sh\ntest "$2" = remove || printf "{said}"\nexit 3\n')
+    (folder / "bin/dvc").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    with refused("experiment demo: dvc exp run failed with exit status 3, as told above"):
+        run_experiment("demo", ())
+    assert capsys.readouterr().out == "Running stage 'train@fc'\n"
 
 
 def test_without_a_history_there_are_no_experiments(folder: Path) -> None:
