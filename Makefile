@@ -12,7 +12,7 @@ SYSTEM := PATH="$(PATH)"
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: demo repro study publish yardstick ui explore test test-all lint bench peers clean history
+.PHONY: demo repro study publish ui explore test test-all lint bench peers clean history
 
 demo: history $(READY)  ## the whole pipeline on built-in shapes, figures in demo/
 	.venv/bin/python -m pipeline demo
@@ -25,10 +25,6 @@ study: history $(READY)  ## the assignment's claims and questions, measured: rep
 
 publish: history $(READY)  ## the results in git: run on the best data at hand, commit reports/, dvc.lock, README's tables
 	.venv/bin/python -m pipeline publish $(PUBLISH)
-
-yardstick: $(READY)  ## the classifier behind the distances, trained anew on data/images.safetensors; commit what changes
-	.venv/bin/python -m pipeline yardstick
-	.venv/bin/dvc commit --quiet --force yardstick
 
 ui: $(READY)  ## MLflow, and the address of the comparison
 	.venv/bin/python -m pipeline ui --port $(PORT)

@@ -29,9 +29,9 @@ from pipeline.command import run_command
 from pipeline.evaluate import measure
 from pipeline.metrics import over_draws
 from pipeline.metrics.bound import evaluate_images
-from pipeline.metrics.features import restore_classifier
+from pipeline.metrics.features import EfficientNetLite0
 from pipeline.params import Model, Params, load_params
-from pipeline.storage.weights import YARDSTICK, load_yardstick
+from pipeline.storage.weights import load_feature_network
 from pipeline.tools import tables
 from pipeline.tracking.records import Record
 from pipeline.vae.device import prepare
@@ -67,7 +67,7 @@ def main() -> None:
     rows = {}
     for name, vae in contenders.items():
         fit_deviation(vae, validation)
-        rows[name] = measured(vae, test, params)
+        rows[name] = measured(vae, test, validation, params)
         print(f"{name}: " + ", ".join(f"{key} {value:.2f}" for key, value in rows[name].items()))
     numbers = tables.COMPARISONS / "peers.json"
     content = {
@@ -76,7 +76,7 @@ def main() -> None:
     }  # fmt: skip
     storage.save_json(numbers, content)
     record.environment = {"seconds of each training": f"{seconds:.0f}", "threads": str(torch.get_num_threads())}
-    record.save([storage.IMAGES, YARDSTICK], [numbers])
+    record.save([storage.IMAGES], [numbers])
     tables.main()
 
 
@@ -163,17 +163,17 @@ def fit_deviation(vae: VAE, validation: Tensor) -> None:
     vae.likelihood_log_std.copy_(torch.cat(errors).mean().sqrt().log())
 
 
-def measured(vae: VAE, test: Tensor, params: Params) -> dict[str, float]:
-    """elbo, nats per test image, and the distances of prior samples with halves of their 95% intervals."""
+def measured(vae: VAE, test: Tensor, validation: Tensor, params: Params) -> dict[str, float]:
+    """elbo, nats per test image, and the distance of prior samples from validation images with half its interval."""
     vae.eval()
 
     def sets() -> Iterator[tuple[str, Tensor]]:
-        for latents in prior_latents(vae, params.evaluate.draws * len(test), params.seed).split(len(test)):
+        count = len(validation)
+        for latents in prior_latents(vae, params.evaluate.draws * count, params.seed).split(count):
             yield "samples", decode(vae, latents)
 
-    found = measure(
-        sets(), test, restore_classifier(*load_yardstick(), test.device), None, params.evaluate.pairwise_images
-    )
+    network = EfficientNetLite0(load_feature_network()).to(test.device)
+    found = measure(sets(), validation, network, None, params.evaluate.pairwise_images)
     frechet = over_draws(found["samples_frechet"])
     elbo = evaluate_images(vae, test, params.evaluate.batch_size, params.seed).per_image["elbo"].mean().item()
     return {"elbo": elbo, "samples_frechet": frechet.value, "half_interval": (frechet.high - frechet.low) / 2}

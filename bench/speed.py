@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import platform
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -32,7 +31,6 @@ from bench.processes import ROOT, Watched, python
 from pipeline import storage
 from pipeline.command import run_command
 from pipeline.params import MODELS, PARAMS_FILE, Model
-from pipeline.storage.weights import YARDSTICK
 from pipeline.tools import tables
 from pipeline.tracking.experiments import forget_experiment, run_experiment
 from pipeline.tracking.records import Record
@@ -254,14 +252,12 @@ def own_store(folder: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def workspace(settings: list[str]) -> Iterator[Path]:
-    """A folder with params.yaml, some of it changed, and the yardstick, where stages run as in a checkout."""
+    """A folder with params.yaml, some of it changed, where stages run as in a checkout."""
     content = edited(settings)
     if path := content["data"]["path"]:
         content["data"]["path"] = str(ROOT / path)
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, PARAMS_FILE).write_text(yaml.safe_dump(content), encoding="utf-8")
-        Path(folder, YARDSTICK).parent.mkdir(parents=True)
-        shutil.copy(ROOT / YARDSTICK, Path(folder, YARDSTICK))
         yield Path(folder)
 
 

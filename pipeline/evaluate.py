@@ -1,4 +1,4 @@
-"""How good is a trained model? Metrics over all test images, each once, with their intervals."""
+"""How good is a trained model? Metrics over all test images, each once, and distances, with their intervals."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -9,17 +9,16 @@ from pipeline import storage
 from pipeline.metrics import Estimate, over_draws, over_images
 from pipeline.metrics.bound import Evaluation, evaluate_images, headline, image_sets, latent_metrics, tight_bound
 from pipeline.metrics.distances import frechet_distance, measure_distances
-from pipeline.metrics.features import Classifier, features_of, restore_classifier
+from pipeline.metrics.features import EfficientNetLite0, features_of
 from pipeline.metrics.latents import linear_probe
 from pipeline.params import Evaluate, Model, load_params, used_parameters
 from pipeline.storage.weights import (
-    YARDSTICK,
     Inception,
     Trained,
+    load_feature_network,
     load_images,
     load_inception,
     load_trained,
-    load_yardstick,
 )
 from pipeline.tracking import sync
 from pipeline.tracking.records import Record
@@ -29,12 +28,13 @@ from pipeline.vae.sampling import posterior_means
 
 
 def main(model: Model) -> None:
-    """Measure one trained model on the test images."""
+    """Measure one trained model on the test images, and what it makes against the validation images."""
     params = load_params()
     inception = load_inception(params.evaluate.inception_weights)
     device = prepare(params.run.threads)
-    yardstick = restore_classifier(*load_yardstick(), device)
-    (train, labels, test, test_labels), data = load_images("train_images", "train_labels", "test_images", "test_labels")
+    network = EfficientNetLite0(load_feature_network()).to(device)
+    names = ("train_images", "train_labels", "validation_images", "test_images", "test_labels")
+    (train, labels, validation, test, test_labels), data = load_images(*names)
     trained = load_trained(model, device)
     record = Record(
         f"evaluate@{model}", used_parameters(params, "evaluate"), data.name, data.md5,
@@ -54,8 +54,8 @@ def main(model: Model) -> None:
 
     if len(train) < settings.mixture_components:
         print(f"note: the mixture has {len(train)} components, as many as there are training images")
-    sets = image_sets(trained.vae, train_means, means, settings, seed)
-    for name, draws in measure(sets, test, yardstick, inception, settings.pairwise_images).items():
+    sets = image_sets(trained.vae, train_means, len(validation), settings, seed)
+    for name, draws in measure(sets, validation, network, inception, settings.pairwise_images).items():
         if len(draws) > 1:
             estimates[name] = over_draws(draws)
         else:
@@ -69,7 +69,7 @@ def main(model: Model) -> None:
     record.metrics = {f"test/{name}": value for name, value in values.items()}
     record.standard_errors = {f"test/{name}": estimate.standard_error for name, estimate in estimates.items()}
     record.intervals = {f"test/{name}": (estimate.low, estimate.high) for name, estimate in estimates.items()}
-    record.save([storage.IMAGES, storage.weights_path(model), YARDSTICK], [metrics, dimensions])
+    record.save([storage.IMAGES, storage.weights_path(model)], [metrics, dimensions])
     sync.update_store()
 
 
@@ -86,20 +86,24 @@ def bound_and_reconstructions(
 
 
 def measure(
-    sets: Iterable[tuple[str, Tensor]], test: Tensor, yardstick: Classifier, inception: Inception | None, pairwise: int
+    sets: Iterable[tuple[str, Tensor]],
+    real: Tensor,
+    network: EfficientNetLite0,
+    inception: Inception | None,
+    pairwise: int,
 ) -> Mapping[str, list[float]]:
-    """Distances of named sets of images from the test images, as "<set>_<distance>", a value for each draw.
+    """Distances of named sets of images from real ones, all uint8, as "<set>_<distance>", a value for each draw.
 
     With the FID network also its Fréchet distance, of each set's first draw.
     """
     found: dict[str, list[float]] = defaultdict(list)
-    reference = features_of(yardstick, test)
-    device = next(yardstick.parameters()).device
-    reference_fid = inception.features(test, device) if inception else None
+    reference = features_of(network, real)
+    device = next(network.parameters()).device
+    reference_fid = inception.features(real, device) if inception else None
     for name, images in sets:
         if inception and reference_fid is not None and f"{name}_fid" not in found:
             found[f"{name}_fid"] = [frechet_distance(inception.features(images, device), reference_fid)]
-        for distance, value in measure_distances(features_of(yardstick, images), reference, pairwise).items():
+        for distance, value in measure_distances(features_of(network, images), reference, pairwise).items():
             found[f"{name}_{distance}"].append(value)
     return found
 

@@ -30,9 +30,9 @@ TRAINING = (
 USED_BY_STAGE: Mapping[str, tuple[str, ...]] = {
     "download": ("seed", "data"),
     "train": TRAINING,
-    "yardstick": ("seed", "yardstick"),
     "evaluate": ("seed", "evaluate"),
     "survey": ("seed", "survey"),
+    "calibration": ("seed", "evaluate.pairwise_images"),
     "gradients": (*TRAINING, "gradients"),
     "render": ("seed", "render"),
 }
@@ -110,15 +110,6 @@ class Train(Section):
     precision: Precision
 
 
-class Yardstick(Section):
-    """How the classifier behind all distances is trained."""
-
-    epochs: PositiveInt
-    batch_size: Annotated[int, Field(ge=2, lt=TOO_LARGE)]
-    learning_rate: Positive
-    weight_decay: NonNegative
-
-
 class FullyConnected(Section):
     """Sizes of the network fc."""
 
@@ -169,7 +160,6 @@ class Survey(Section):
     outside: Annotated[float, Field(gt=0, lt=1)]
     pairs: Annotated[int, Field(ge=2, lt=TOO_LARGE)]
     steps: Annotated[int, Field(ge=3, lt=TOO_LARGE)]
-    plausible: Annotated[float, Field(gt=0, lt=1)]
 
     @model_validator(mode="after")
     def _shell_and_half_of_it_are_among_the_radii(self) -> Self:
@@ -219,7 +209,6 @@ class Params(Section):
     data: Data
     train: Train
     networks: Networks
-    yardstick: Yardstick
     evaluate: Evaluate
     survey: Survey
     gradients: Gradients

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from pipeline import storage
 from pipeline.figures import grids, plots
-from pipeline.metrics.features import Classifier, features_of, restore_classifier
+from pipeline.metrics.features import EfficientNetLite0, features_of
 from pipeline.metrics.paths import luminance_direction
 from pipeline.params import MODELS, Render, load_params, used_parameters
-from pipeline.storage.weights import YARDSTICK, Trained, load_images, load_trained, load_yardstick
+from pipeline.storage.weights import Trained, load_feature_network, load_images, load_trained
 from pipeline.tracking import lineage, sync
 from pipeline.tracking.records import Record
 from pipeline.vae.device import prepare
@@ -25,7 +25,7 @@ def main() -> None:
     """Draw every figure."""
     params = load_params()
     device = prepare(params.run.threads)
-    yardstick = restore_classifier(*load_yardstick(), device)
+    network = EfficientNetLite0(load_feature_network()).to(device)
     (train, test, labels), data = load_images("train_images", "test_images", "test_labels")
     train, test = train.to(device), test.to(device)
     models = [load_trained(model, device) for model in MODELS]
@@ -39,11 +39,11 @@ def main() -> None:
 
     both = f"{data.name}, {_shared_kl_weight(models)}"
     drawn = dict(decoded_figures(models, test, params.render, params.seed))
-    features = features_of(yardstick, train)  # it takes most of this stage's time
+    features = features_of(network, train)  # it takes most of this stage's time
     panels = {
-        trained.model: neighbours(trained, yardstick, train, features, params.render, params.seed) for trained in models
+        trained.model: neighbours(trained, network, train, features, params.render, params.seed) for trained in models
     }
-    title = f"Prior samples (left) and the training pictures nearest to them in the yardstick's features: {both}"
+    title = f"Prior samples (left) and the training pictures nearest to them in EfficientNet's features: {both}"
     drawn["neighbours"] = grids.rows_of_images(title, panels)
     maps = {trained.model: plane(posterior_means(trained.vae, test)) for trained in models}
     title = f"Posterior means of test pictures, their two principal directions: {both}"
@@ -62,7 +62,7 @@ def main() -> None:
         storage.save_figure(paths[-1], figure, text)
     curve_files = [storage.CURVES / f"{model}{kind}.csv" for model in MODELS for kind in ("", "_dimensions")]
     weights = [storage.weights_path(model) for model in MODELS]
-    record.save([storage.IMAGES, YARDSTICK, *weights, *curve_files], paths)
+    record.save([storage.IMAGES, *weights, *curve_files], paths)
     sync.update_store()
     print(f"{len(paths)} figures in {storage.FIGURES}/")
 
@@ -125,11 +125,11 @@ def plane(means: Tensor) -> Tensor:
 
 
 def neighbours(
-    trained: Trained, yardstick: Classifier, train: Tensor, features: Tensor, settings: Render, seed: int
+    trained: Trained, network: EfficientNetLite0, train: Tensor, features: Tensor, settings: Render, seed: int
 ) -> list[tuple[str, Tensor]]:
     """Rows of a prior sample and those images of `train`, uint8 [N, 3, 32, 32], whose `features` are nearest to its."""
     samples = decode(trained.vae, prior_latents(trained.vae, settings.neighbour_rows, seed))
-    distances = torch.cdist(features_of(yardstick, samples), features)
+    distances = torch.cdist(features_of(network, samples), features)
     nearest = distances.topk(min(settings.neighbours, len(train)), largest=False).indices  # [rows, neighbours]
     return [
         ("", torch.cat([sample.unsqueeze(0), train[row.to(train.device)].cpu()]))

@@ -34,8 +34,6 @@ from sqlalchemy import Engine
 from pipeline import download, evaluate, render, train
 from pipeline.params import MODELS, load_params
 from pipeline.sources.shapes import SHAPE_CLASSES, draw_shapes
-from pipeline.storage.weights import YARDSTICK
-from pipeline.tools import yardstick
 from pipeline.tracking import runs
 from pipeline.vae.images import generator
 from pipeline.vae.networks import VAE, Architecture, build_vae
@@ -56,7 +54,6 @@ TINY: Mapping[str, Any] = {
     "train": {"epochs": 2, "batch_size": 50},
     "networks": {"fc": {"hidden": [16]}, "conv": {"channels": [4, 8]}},
     "run": {"threads": 1},
-    "yardstick": {"epochs": 1, "batch_size": 50},
     "evaluate": {"importance_samples": 3, "importance_images": 20, "draws": 2, "pairwise_images": 40},
     "gradients": {
         "draws": 2,
@@ -76,7 +73,6 @@ TINY: Mapping[str, Any] = {
         "outside": 0.1,
         "pairs": 4,
         "steps": 3,
-        "plausible": 0.1,
     },
     "render": {
         "samples": 4,
@@ -232,7 +228,6 @@ def run_stages(patch: pytest.MonkeyPatch) -> dict[str, set[str]]:
     of_a_model: tuple[list[str], ...] = tuple([model] for model in MODELS)
     for module, runs_with in (
         (download, each),
-        (yardstick, each),
         (train, of_a_model),
         (evaluate, of_a_model),
         (render, each),
@@ -254,16 +249,10 @@ def enter(folder: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(download, "SHAPES_TRAIN", 300)
     patch.setattr(download, "SHAPES_TEST", 60)
     patch.setattr(runs, "_warned", False)
-    if not YARDSTICK.exists():
-        YARDSTICK.parent.mkdir(parents=True)
-        shutil.copy(ROOT / YARDSTICK, YARDSTICK)
 
 
 def all_runs(client: MlflowClient) -> list[Run]:
     return list(client.search_runs([experiment.experiment_id for experiment in client.search_experiments()]))
-
-
-KEPT = {"reports/runs/download.json"}  # the yardstick was trained on the images that it tells of
 
 
 class Clone:
@@ -365,13 +354,9 @@ def new_clone(parent: Path) -> Clone:
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0"):
         published = name in ("dvc.lock", "study/dvc.lock") or name.startswith(("reports/", "study/cells/"))
-        published &= name not in KEPT and Path(name).stem != "yardstick"
         if name and (ROOT / name).exists() and not published:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    lock = yaml.safe_load((ROOT / "dvc.lock").read_text())
-    lock["stages"] = {"yardstick": lock["stages"]["yardstick"]}  # frozen, so not made anew
-    (folder / "dvc.lock").write_text(yaml.safe_dump(lock))
     save_images(folder / "data/raw/tiny.tar")
     write_params(folder, merged(TINY, {"data": {"source": "folder", "name": "tiny", "path": "data/raw/tiny.tar"}}))
     clone.run("git", "init", "--quiet")

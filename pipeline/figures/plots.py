@@ -108,7 +108,7 @@ def rate_per_dimension(title: str, rates: Mapping[Model, Sequence[float]]) -> Fi
 
 
 def calibration(title: str, ladders: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Distances of damaged images: above Fréchet with its floor, below how the sets cover each other.
+    """Distances of damaged and generated images: above Fréchet with its floor, below how the sets cover each other.
 
     `ladders` has the distances by kind of damage and strength; under "floor" those of undamaged images.
     """
@@ -125,7 +125,7 @@ def calibration(title: str, ladders: Mapping[str, Mapping[str, Any]]) -> Figure:
         for name in ("precision", "recall", "density", "coverage"):
             bottom.plot(strengths, [floor[name], *(rung[name] for rung in rungs.values())], "o-", ms=3, label=name)
         bottom.set_ylim(bottom=0)
-        bottom.set_xlabel(UNITS[kind], fontsize="small")
+        bottom.set_xlabel(UNITS.get(kind, kind), fontsize="small")
     above[0].set_ylabel("Fréchet distance", fontsize="small")
     above[0].legend(fontsize="x-small")
     below[-1].legend(fontsize="x-small")
@@ -133,8 +133,8 @@ def calibration(title: str, ladders: Mapping[str, Mapping[str, Any]]) -> Figure:
 
 
 def quality_by_radius(title: str, curves: Mapping[Model, Sequence[Sequence[Row]]]) -> Figure:
-    """Fréchet distance, classifier's confidence and density over radius; `curves` by model, one a training."""
-    labels = {"frechet": "Fréchet distance", "confidence": "classifier's confidence", "density": "density"}
+    """Distances and density over radius; `curves` by model, one a training."""
+    labels = {"frechet": "Fréchet distance", "kernel": "kernel distance", "density": "density among real images"}
     figure, panels = _panels(title, 3.0, list(labels.values()), ["distance from the centre"] * 3)
     for axes, key in zip(panels, labels, strict=True):
         for model, trainings in curves.items():
@@ -187,20 +187,20 @@ def kl_weights(title: str, rows: Sequence[Row]) -> Figure:
 
 
 def smoothness(title: str, rows: Sequence[Row], straight: float) -> Figure:
-    """Steps in feature space and plausibility over kl_weight, a row for each training.
+    """Steps in feature space and density among real images over kl_weight, a row for each training.
 
     `straight` is the largest step of a path that is straight and evenly walked.
     """
-    above = ["largest step of an interpolation", "a step of length 1", "plausible to the classifier"]
-    figure, (largest, unit, plausible) = _panels(title, 3.0, above, ["kl_weight"] * 3)
+    above = ["largest step of an interpolation", "a step of length 1", "density among real images"]
+    figure, (largest, unit, density) = _panels(title, 3.0, above, ["kl_weight"] * 3)
     _against_weight(largest, rows, "largest_step", "between pictures")
     largest.axhline(straight, color="grey", linestyle=":", label="straight and even")
     largest.legend(fontsize="x-small")
     _against_weight(unit, rows, "unit_step", "")
-    _against_weight(plausible, rows, "plausible_between", "between pictures")
-    _against_weight(plausible, rows, "plausible_ends", "their ends")
-    plausible.set_ylim(0, 1)
-    plausible.legend(fontsize="x-small")
+    _against_weight(density, rows, "density_between", "between pictures")
+    _against_weight(density, rows, "density_ends", "their ends")
+    density.set_ylim(bottom=0)
+    density.legend(fontsize="x-small")
     return _finished(figure)
 
 

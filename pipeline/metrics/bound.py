@@ -99,27 +99,25 @@ def latent_metrics(evaluation: Evaluation, seed: int) -> dict[str, float]:
     }
 
 
-def image_sets(
-    vae: VAE, train_means: Tensor, test_means: Tensor, settings: Evaluate, seed: int
-) -> Iterator[tuple[str, Tensor]]:
-    """The four columns of Ghosh et al. 2020, table 1: name and uint8 images, as many as test_means [N, latent_dim].
+def image_sets(vae: VAE, means: Tensor, count: int, settings: Evaluate, seed: int) -> Iterator[tuple[str, Tensor]]:
+    """The four columns of Ghosh et al. 2020, table 1: name and `count` uint8 images.
 
-    Decoded are posterior means of test images once, and `settings.draws` times anew: the prior, a mixture fitted to
-    posterior means of training images, and the middles between two test images. Beside them "drawn": images not
-    expected but drawn from the likelihood at the prior's latents, where it is one of 8-bit images.
+    Decoded are posterior `means` [N, latent_dim] of training images once, and `settings.draws` times anew: the prior, a
+    mixture fitted to these means, and the middles between two of them. Beside them "drawn": images not expected but
+    drawn from the likelihood at the prior's latents, where it is one of 8-bit images.
     """
-    count, draws = len(test_means), settings.draws
-    yield "reconstructions", decode(vae, test_means)
+    few, draws = means[:count], settings.draws
+    yield "reconstructions", decode(vae, few)
     rng = generator(seed, "pictures drawn")  # the name is part of the seed
     for latents in prior_latents(vae, draws * count, seed).split(count):
         yield "samples", decode(vae, latents)
         if vae.architecture.likelihood == "gaussian":
             yield "drawn", draw(vae, latents, rng)
-    fitted = train_means[: settings.mixture_images]
+    fitted = means[: settings.mixture_images]
     for latents in mixture_latents(fitted, settings.mixture_components, draws * count, seed).split(count):
         yield "mixture", decode(vae, latents)
     for number in range(draws):
-        yield "interpolations", decode(vae, midpoints(test_means, number, seed))
+        yield "interpolations", decode(vae, midpoints(few, number, seed))
 
 
 def headline(elbo: Estimate, likelihood: str) -> tuple[str, Estimate]:

@@ -24,13 +24,19 @@ def measure_distances(features: Tensor, reference: Tensor, pairwise: int) -> dic
     """
     count = min(pairwise, len(features), len(reference))
     few, few_reference = features[:count], reference[:count]
-    with contextlib.redirect_stdout(io.StringIO()), parallel_config("sequential"):  # prdc prints the sizes
-        neighbours = compute_prdc(few_reference.numpy(), few.numpy(), nearest_k=min(NEAREST, count - 2))
     return {
         "frechet": frechet_distance(features, reference),
         "kernel": float(poly_mmd(few_reference.double(), few.double())),
-        **{name: float(value) for name, value in neighbours.items()},
+        **neighbourhoods(few, few_reference),
     }
+
+
+def neighbourhoods(features: Tensor, reference: Tensor) -> dict[str, float]:
+    """precision, recall, density and coverage of features [N, D], as reference features [M, D] have neighbours."""
+    least = min(len(features), len(reference))
+    with contextlib.redirect_stdout(io.StringIO()), parallel_config("sequential"):  # prdc prints the sizes
+        found = compute_prdc(reference.numpy(), features.numpy(), nearest_k=min(NEAREST, least - 2))
+    return {name: float(value) for name, value in found.items()}
 
 
 def frechet_distance(features: Tensor, reference: Tensor) -> float:

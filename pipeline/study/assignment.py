@@ -11,9 +11,9 @@ from tqdm import trange
 
 from pipeline import storage
 from pipeline.metrics.distances import measure_distances
-from pipeline.metrics.features import features_of, restore_classifier
+from pipeline.metrics.features import EfficientNetLite0, features_of
 from pipeline.params import Model, load_params
-from pipeline.storage.weights import YARDSTICK, load_images, load_yardstick, save_state
+from pipeline.storage.weights import load_feature_network, load_images, save_state
 from pipeline.tracking import sync
 from pipeline.tracking.records import Record
 from pipeline.vae.device import prepare
@@ -30,7 +30,7 @@ def main(model: Model) -> None:
     """Train and measure the assignment's own network; both stages of it, with a record each."""
     params = load_params()
     device = prepare(params.run.threads)
-    yardstick = restore_classifier(*load_yardstick(), device)
+    extractor = EfficientNetLite0(load_feature_network()).to(device)
     images, data = load_images("train_images", "validation_images", "test_images")
     train, validation, test = (part.to(device) for part in images)
     parameters = {
@@ -51,14 +51,14 @@ def main(model: Model) -> None:
     evaluated = Record(
         f"evaluate@{model}", used, data.name, data.md5, weights_md5=record.weights_md5, trained_with=parameters
     )
-    noise = torch.randn(len(test), LATENT_DIM, generator=generator(params.seed, "prior samples"))
-    features = features_of(yardstick, decode_assignment(network, noise))
-    found = measure_distances(features, features_of(yardstick, test), pairwise)
+    noise = torch.randn(len(validation), LATENT_DIM, generator=generator(params.seed, "prior samples"))
+    features = features_of(extractor, decode_assignment(network, noise))
+    found = measure_distances(features, features_of(extractor, validation), pairwise)
     values = {"assignment_loss": assignment_losses(network, test, params.seed).mean().item()}
     values |= {f"samples_{name}": value for name, value in found.items()}
     storage.save_json(metrics, values)
     evaluated.metrics = {f"test/{name}": value for name, value in values.items()}
-    evaluated.save([storage.IMAGES, YARDSTICK, weights], [metrics])
+    evaluated.save([storage.IMAGES, weights], [metrics])
     sync.update_store()
 
 

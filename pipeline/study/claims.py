@@ -156,10 +156,9 @@ def centre(curves: Sequence[Sequence[Mapping[str, float]]], limits: Thresholds) 
         below(on_shell, ratios(shell), limit, decides=False),
         above(nearest, orders, limits["the_closer_the_better"], decides=False),
     ]
-    for key, name in (("density", "density of pictures among real ones"), ("confidence", "classifier's confidence")):
-        measure = f"{name} halfway to the typical shell less that at twice the shell"
-        gains = [rows[near][key] - rows[last][key] for rows in curves]
-        parts.append(above(measure, gains, limits["no_difference"], decides=False))
+    measure = "density among real images halfway to the typical shell less that at twice the shell"
+    gains = [rows[near]["density"] - rows[last]["density"] for rows in curves]
+    parts.append(above(measure, gains, limits["no_difference"], decides=False))
     return Claim(2, "Closer to the centre is better than the extremes.", parts)
 
 

@@ -40,7 +40,7 @@ def main() -> None:
     shown = [storage.FIGURES / f"{name}.png" for name in ASSIGNMENT]
     shown += [storage.REPORTS / source for source in re.findall(r"\]\((figures/\S+\.png)\)", WORDS.read_text("utf-8"))]
     tables = [storage.CURVES / f"{model}{name}.csv" for model in MODELS for name in ("", "_dimensions")]
-    metrics = [storage.METRICS / f"{name}.json" for name in (*MODELS, "yardstick")]
+    metrics = [storage.METRICS / f"{model}.json" for model in MODELS] + [storage.REPORTS / "calibration.json"]
     record = Record("page", {}, theory["data"]["name"], theory["data"]["md5"])
     record.save([WORDS, THEORY, *shown, *tables, *metrics], [PAGE])
 

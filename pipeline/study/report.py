@@ -58,8 +58,8 @@ class Reports:
         return {key: {"value": value, "interval": intervals.get(f"test/{key}")} for key, value in metrics.items()}
 
     def floor(self) -> dict[str, Estimate]:
-        """Distances of training images from test images."""
-        floor: Mapping[str, float] = self.load("metrics/yardstick.json")["floor"]
+        """Distances of training images from validation images."""
+        floor: Mapping[str, float] = self.load("calibration.json")["floor"]
         intervals = {key: (floor[f"{key}_low"], floor[f"{key}_high"]) for key in floor if f"{key}_low" in floor}
         return {key: {"value": value, "interval": intervals.get(key)} for key, value in floor.items()}
 

@@ -12,11 +12,11 @@ from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.metrics import over_images, paths
 from pipeline.metrics.bound import evaluate_images
-from pipeline.metrics.distances import frechet_distance, measure_distances
-from pipeline.metrics.features import Classifier, features_of, logits_of, restore_classifier
+from pipeline.metrics.distances import frechet_distance, measure_distances, neighbourhoods
+from pipeline.metrics.features import EfficientNetLite0, features_of
 from pipeline.metrics.latents import encoded, mixture_latents, share_outside
 from pipeline.params import Measure, Model, Survey, load_params, used_parameters
-from pipeline.storage.weights import YARDSTICK, load_images, load_trained, load_yardstick
+from pipeline.storage.weights import load_feature_network, load_images, load_trained
 from pipeline.tracking import sync
 from pipeline.tracking.records import Record
 from pipeline.vae.device import prepare
@@ -30,8 +30,8 @@ def main(model: Model) -> None:
     """Survey one model: the measures that `survey.measures` names."""
     params = load_params()
     device = prepare(params.run.threads)
-    yardstick = restore_classifier(*load_yardstick(), device)
-    (train, test), data = load_images("train_images", "test_images")
+    network = EfficientNetLite0(load_feature_network()).to(device)
+    (train, validation, test), data = load_images("train_images", "validation_images", "test_images")
     trained = load_trained(model, device)
     if components := trained.vae.architecture.prior_components:
         raise InputError(
@@ -43,7 +43,7 @@ def main(model: Model) -> None:
         weights_md5={model: trained.md5}, trained_with=trained.parameters,
     )  # fmt: skip
 
-    space = Space(trained.vae, yardstick, train, test.to(device), params.survey, params.seed)
+    space = Space(trained.vae, network, train, features_of(network, validation), test, params.survey, params.seed)
     found = {name: MEASURES[name](space) for name in params.survey.measures}
     survey = storage.METRICS / f"{model}_survey.json"
     storage.save_json(survey, found)
@@ -54,7 +54,7 @@ def main(model: Model) -> None:
         for name, value in values.items()
         if isinstance(value, float)
     }
-    record.save([storage.IMAGES, storage.weights_path(model), YARDSTICK], [survey])
+    record.save([storage.IMAGES, storage.weights_path(model)], [survey])
     sync.update_store()
 
 
@@ -63,8 +63,9 @@ class Space:
     """A trained model and what its latent space is measured with; images are uint8 [N, 3, 32, 32]."""
 
     vae: VAE
-    yardstick: Classifier
+    network: EfficientNetLite0
     train: Tensor
+    real: Tensor  # features of the validation images, [M, D]
     test: Tensor
     settings: Survey
     seed: int
@@ -75,16 +76,12 @@ class Space:
         return self.test[: self.settings.images]
 
     def features(self, images: Tensor) -> Tensor:
-        """The yardstick's features of images, [N, D]."""
-        return features_of(self.yardstick, images)
+        """Features of images, [N, D]."""
+        return features_of(self.network, images)
 
     def decoded(self, latents: Tensor) -> Tensor:
         """Features of what latents [N, latent_dim] decode to, [N, D]."""
         return self.features(decode(self.vae, latents))
-
-    def confidence(self, features: Tensor) -> Tensor:
-        """How sure the yardstick is of the likeliest class, 0..1, [N]."""
-        return logits_of(self.yardstick, features).softmax(1).amax(1)
 
     def images_along(self, latents: Tensor) -> Tensor:
         """Images of paths of latents [R, steps, latent_dim], uint8 [R, steps, 3, 32, 32]."""
@@ -100,12 +97,10 @@ class Space:
 def by_radius(space: Space) -> list[dict[str, float]]:
     """Quality of images at some distance from the centre, 0 to twice the typical shell, in the same directions."""
     settings, latent_dim = space.settings, space.vae.architecture.latent_dim
-    reference = space.features(space.test)
     rows = []
     for radius in torch.linspace(0, 2 * math.sqrt(latent_dim), settings.radii).tolist():
         features = space.decoded(paths.on_sphere(radius, settings.directions, latent_dim, space.seed))
-        row = {"radius": radius, "confidence": space.confidence(features).mean().item()}
-        rows.append(row | measure_distances(features, reference, settings.directions))
+        rows.append({"radius": radius, **measure_distances(features, space.real, settings.directions)})
     return rows
 
 
@@ -165,22 +160,22 @@ def of_bound(space: Space) -> dict[str, float]:
 
 
 def of_samples(space: Space) -> dict[str, float]:
-    """Fréchet distances from test images: of reconstructions, and of latents from N(0, I), from a Gaussian and from a
-    mixture fitted to encoded training images; and the share of N(0, I) that is away from all of these.
+    """Fréchet distances from validation images: of reconstructions of training images, and of latents from N(0, I),
+    from a Gaussian and from a mixture fitted to encoded training images; and the share of N(0, I) that is away from all
+    of these.
     """
-    vae, test, settings, seed = space.vae, space.few, space.settings, space.seed
-    count = len(test)
+    vae, settings, seed = space.vae, space.settings, space.seed
+    count = len(space.real)
     codes = encoded(vae, space.train, generator(seed, "encoded training pictures"))
     prior = prior_latents(vae, count, seed)
     sets = {
-        "reconstructions": posterior_means(vae, test),
+        "reconstructions": posterior_means(vae, space.train[:count]),
         "prior": prior,
         "gaussian": mixture_latents(codes, 1, count, seed),
         "mixture": mixture_latents(codes[:count], settings.components, count, seed),
     }
-    reference = space.features(test)
-    found = {f"{name}_frechet": frechet_distance(space.decoded(latents), reference) for name, latents in sets.items()}
-    held_out = encoded(vae, test, generator(seed, "encoded test pictures"))
+    found = {f"{name}_frechet": frechet_distance(space.decoded(latents), space.real) for name, latents in sets.items()}
+    held_out = encoded(vae, space.few, generator(seed, "encoded test pictures"))
     return found | {
         "prior_outside": share_outside(prior, codes, held_out, settings.outside),
         "code_deviation": codes.std(0).square().mean().sqrt().item(),
@@ -188,24 +183,22 @@ def of_samples(space: Space) -> dict[str, float]:
 
 
 def of_smoothness(space: Space) -> dict[str, float]:
-    """Steps in feature space and plausibility.
+    """Steps in feature space and density among real images.
 
     The largest step on lines between posterior means, in units of the whole way; a step of length 1 in a random
-    direction, in units of the mean distance between decoded test images; the share of the images between two ends
-    of which the classifier is at least as sure as of all but `settings.plausible` of the real ones.
+    direction, in units of the mean distance between decoded test images; the density (Naeem et al. 2020) of images
+    between two ends, and of these ends.
     """
     start, end = space.pairs(space.few)
     walked = space.images_along(interpolate(start, end, space.settings.steps))
     at_start, at_end = space.features(walked[:, 0]), space.features(walked[:, -1])
     stepped = space.decoded(start + paths.on_sphere(1.0, len(start), start.shape[1], space.seed))
-    least = space.confidence(space.features(space.few)).quantile(space.settings.plausible)
-    between = space.confidence(space.features(walked[:, 1:-1].flatten(0, 1)))
-    ends = space.confidence(torch.cat([at_start, at_end]))
+    between, ends = space.features(walked[:, 1:-1].flatten(0, 1)), torch.cat([at_start, at_end])
     apart = (at_start - at_end).norm(dim=1)
     return {
         "unit_step": ((stepped - at_start).norm(dim=1).mean() / apart.mean()).item(),
-        "plausible_between": (between >= least).double().mean().item(),
-        "plausible_ends": (ends >= least).double().mean().item(),
+        "density_between": neighbourhoods(between, space.real)["density"],
+        "density_ends": neighbourhoods(ends, space.real)["density"],
         "largest_step": paths.largest_steps(walked[apart > 0], space.features).mean().item(),
     }
 

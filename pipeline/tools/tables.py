@@ -20,7 +20,7 @@ from pipeline.tracking.records import CELLS
 COMPARISONS = storage.REPORTS / "comparisons"  # what no stage measures: benchmarks and comparisons with others
 BLOCK = re.compile(r"(?P<start><!-- (?P<name>\w+) -->\n)(?P<table>.*?)(?P<end><!-- end -->)", re.DOTALL)
 TABLES = (
-    "summary", "results", "distances", "yardstick", "claims", "likelihoods", "assignment", "better", "peers",
+    "summary", "results", "distances", "calibration", "claims", "likelihoods", "assignment", "better", "peers",
     "tracking", "speed", "costs",
 )  # fmt: skip
 

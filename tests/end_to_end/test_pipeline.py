@@ -73,7 +73,7 @@ def test_forced_again_the_bits_are_the_same_and_the_tables_are_useful(reproduced
     shown = json.loads(clone.run("dvc", "metrics", "show", "--json").stdout)
     (revision,) = shown.values()
     columns = {path: set(content["data"]) for path, content in revision["data"].items() if content.get("data")}
-    assert columns.keys() == {f"reports/metrics/{name}.json" for name in ("fc", "conv", "yardstick")}  # no records
+    assert columns.keys() == {f"reports/metrics/{name}.json" for name in ("fc", "conv")}  # no records
     assert {"elbo", "bits_per_dim", "ssim"} <= columns["reports/metrics/fc.json"]
     plots = json.loads(clone.run("dvc", "plots", "show", "--json").stdout)
     assert "elbo on validation images (nats per image)" in plots["data"]

@@ -31,7 +31,7 @@ def client(finished: Path) -> MlflowClient:
 
 
 def test_every_figure_says_what_it_was_made_from(finished: Path) -> None:
-    assert {path.stem for path in (finished / storage.FIGURES).iterdir()} == FIGURES | {"yardstick"}
+    assert {path.stem for path in (finished / storage.FIGURES).iterdir()} == FIGURES
     weights = {model: storage.md5(storage.weights_path(model)) for model in MODELS}
     for name in FIGURES:
         text = storage.load_figure_text(finished / storage.FIGURES / f"{name}.png")
@@ -45,7 +45,7 @@ def test_every_figure_says_what_it_was_made_from(finished: Path) -> None:
 def test_records_tell_inputs_outputs_and_parameters(finished: Path) -> None:
     records = {record.stage: record for record in load_records(finished / storage.RUNS)}
     assert records.keys() == {
-        *("download", "yardstick", "train@fc", "train@conv", "evaluate@fc", "evaluate@conv", "render"),
+        *("download", "train@fc", "train@conv", "evaluate@fc", "evaluate@conv", "render"),
     }
     for record in records.values():
         for path, hashes in record.outputs.items():

@@ -25,7 +25,6 @@ from tests.fixtures import ROOT, TINY, leaves_read, merged, watch, write_params
 STAGES: Mapping[str, str] = {
     "download": "download",
     "train": "train",
-    "yardstick": "tools/yardstick",
     "evaluate": "evaluate",
     "render": "render",
     "study/train": "train",
@@ -33,6 +32,7 @@ STAGES: Mapping[str, str] = {
     "study/survey": "study/survey",
     "study/assignment": "study/assignment",
     "study/gradients": "study/gradients",
+    "study/calibration": "study/calibration",
     "study/answers": "study/answers",
     "study/claims": "study/claims",
     "study/report": "study/report",
@@ -152,8 +152,7 @@ def assert_read(seen: set[str], stage: str, model: Model | None = None) -> None:
 
 @pytest.mark.usefixtures("finished")
 def test_the_declared_leaves_are_read_and_no_others(finished_folder: Path) -> None:
-    for stage in ("yardstick", "render"):
-        assert_read(leaves_read(finished_folder, stage), stage)
+    assert_read(leaves_read(finished_folder, "render"), "render")
     for stage in ("train", "evaluate"):
         for model in MODELS:
             assert_read(leaves_read(finished_folder, f"{stage}@{model}"), stage, model)

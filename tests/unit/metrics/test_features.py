@@ -1,68 +1,51 @@
-"""Does the classifier learn, repeat itself and see what it should?"""
+"""Are the features those of the published network, however images are batched?"""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-from pipeline.metrics.features import (
-    FEATURES,
-    SHIFT,
-    Classifier,
-    _mirrored_and_shifted,
-    build_classifier,
-    features_of,
-    fit_classifier,
-    logits_of,
-)
-from pipeline.params import Yardstick
-from pipeline.sources.shapes import draw_shapes
-from pipeline.vae.images import generator, to_float
+from pipeline.metrics.features import BLOCKS, EPSILON, FEATURES, HALVING, EfficientNetLite0, features_of
+from pipeline.storage.weights import load_feature_network
+from pipeline.vae.images import to_float
 
 
-def trained(seed: int, epochs: int) -> Classifier:
-    drawn = draw_shapes(64, generator(0, "classifier"))
-    settings = Yardstick(epochs=epochs, batch_size=16, learning_rate=0.1, weight_decay=0.0005)
-    classifier = build_classifier(10, seed)
-    fit_classifier(classifier, drawn.images, drawn.labels % 2, settings, seed)
-    return classifier
+def plainly(state: dict[str, Tensor], images: Tensor) -> Tensor:
+    """The network as its paper's code has it: batch normalisation for itself, TensorFlow's padding for each size."""
+
+    def convolved(maps: Tensor, name: str, normalization: str, stride: int = 1) -> Tensor:
+        weight = state[f"{name}.weight"]
+        side, size = maps.shape[-1], weight.shape[-1]
+        padding = max((-(-side // stride) - 1) * stride + size - side, 0)
+        before, after = padding // 2, padding - padding // 2
+        padded = F.pad(maps, (before, after, before, after))
+        maps = F.conv2d(padded, weight, stride=stride, groups=maps.shape[1] // weight.shape[1])
+        mean, variance, scale, shift = (
+            state[f"{normalization}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")
+        )
+        return F.batch_norm(maps, mean, variance, scale, shift, eps=EPSILON)
+
+    maps = F.relu6(convolved((255 * images - 127) / 128, "_conv_stem", "_bn0", 2))
+    for number in range(BLOCKS):
+        name, found = f"_blocks.{number}.", maps
+        if f"{name}_expand_conv.weight" in state:
+            found = F.relu6(convolved(found, f"{name}_expand_conv", f"{name}_bn0"))
+        found = F.relu6(convolved(found, f"{name}_depthwise_conv", f"{name}_bn1", 2 if number in HALVING else 1))
+        found = convolved(found, f"{name}_project_conv", f"{name}_bn2")
+        maps = maps + found if maps.shape == found.shape else found
+    return F.relu6(convolved(maps, "_conv_head", "_bn1")).mean((2, 3))
 
 
-def test_it_learns_and_the_same_seed_gives_the_same_weights() -> None:
-    one, same, other = (trained(seed, epochs=1).state_dict() for seed in (0, 0, 1))
-    assert all(torch.equal(one[name], same[name]) for name in one)
-    assert not torch.equal(one["head.weight"], other["head.weight"])
-    classifier = trained(0, epochs=6)
-    logits = logits_of(classifier, features_of(classifier, draw_shapes(64, generator(0, "classifier")).images))
-    assert set(logits.argmax(1).tolist()) <= {0, 1}
+def test_features_are_those_of_the_published_network(shapes: Tensor) -> None:
+    state = load_feature_network()
+    found = features_of(EfficientNetLite0(state), shapes[:20])
+    assert found.shape == (20, FEATURES)
+    torch.testing.assert_close(found, plainly(state, to_float(shapes[:20])), rtol=1e-4, atol=1e-4)
 
 
-def test_features_do_not_depend_on_the_batch_size(shapes: torch.Tensor) -> None:
-    classifier = build_classifier(10, 0)
-    whole = features_of(classifier, shapes)
-    assert whole.shape == (len(shapes), FEATURES)
-    for batch_size in (1, 7, 64):
-        torch.testing.assert_close(features_of(classifier, shapes, batch_size), whole, rtol=1e-5, atol=1e-6)
-
-
-def test_building_leaves_the_random_state_alone() -> None:
-    before = torch.get_rng_state()
-    build_classifier(10, 3)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_moved_images_are_whole_images_moved_each_on_its_own() -> None:
-    """An image with one bright pixel in the middle: it is still there, at most SHIFT (and the mirror) away."""
-    images = torch.zeros(200, 3, 32, 32)
-    images[:, :, 16, 16] = 1
-    moved = _mirrored_and_shifted(images, generator(0, "test"))
-    assert torch.equal(moved.flatten(1).sum(1), torch.full((200,), 3.0))
-    rows, columns = moved[:, 0].nonzero()[:, 1], moved[:, 0].nonzero()[:, 2]
-    assert set((rows - 16).tolist()) == set(range(-SHIFT, SHIFT + 1))
-    assert set(columns.tolist()) == set(range(15 - SHIFT, 17 + SHIFT))
-
-
-def test_unmoved_images_stay_as_they_are(shapes: torch.Tensor) -> None:
-    image = to_float(shapes[:1]).expand(500, -1, -1, -1)
-    moved = _mirrored_and_shifted(image, generator(0, "test"))
-    same = [torch.equal(one, image[0]) or torch.equal(one, image[0].flip(-1)) for one in moved]
-    assert 0 < sum(same) < 30  # 1 in 81
+def test_features_do_not_depend_on_the_batch_size(shapes: Tensor) -> None:
+    network = EfficientNetLite0(load_feature_network())
+    whole = features_of(network, shapes[:50])
+    for batch_size in (1, 7):
+        torch.testing.assert_close(features_of(network, shapes[:50], batch_size), whole, rtol=1e-4, atol=1e-4)

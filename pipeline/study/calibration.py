@@ -1,4 +1,4 @@
-"""What are distances between images measured with? Train the classifier whose features do it, and calibrate it."""
+"""Do distances order images as the eye does? Those of damaged images, and of what VAEs make of their latent space."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -6,40 +6,33 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
-from tqdm import tqdm
 
 from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.figures import plots
 from pipeline.metrics import over_draws
 from pipeline.metrics.distances import measure_distances
-from pipeline.metrics.features import (
-    Classifier,
-    build_classifier,
-    features_of,
-    fit_classifier,
-    logits_of,
-    restore_classifier,
-)
+from pipeline.metrics.features import EfficientNetLite0, features_of
 from pipeline.params import load_params, used_parameters
-from pipeline.storage.weights import YARDSTICK, load_images, load_yardstick, save_yardstick
+from pipeline.storage.weights import load_feature_network, load_images, load_weights
 from pipeline.tracking import lineage
-from pipeline.tracking.records import Record
+from pipeline.tracking.records import CELLS, Record
 from pipeline.vae.device import prepare
 from pipeline.vae.images import generator, to_float, to_uint8
+from pipeline.vae.sampling import decode, prior_latents
 
-METRICS = storage.METRICS / "yardstick.json"
-FIGURE = storage.FIGURES / "yardstick.png"
-PAIRWISE = 5000  # images in the distances that compare all pairs
+METRICS = storage.REPORTS / "calibration.json"
+FIGURE = storage.FIGURES / "calibration.png"
 LADDERS: Mapping[str, tuple[float, ...]] = {
-    "noise": (8, 16, 32, 64),  # standard deviation, grey levels of 255
+    "noise": (8, 16, 32),  # standard deviation, grey levels of 255
     "blur": (0.5, 1, 2),  # standard deviation, pixels
     "dropped classes": (2, 5, 7),  # of ten
 }
+SAMPLED = {weight: CELLS / f"kl-{weight}-0" / storage.weights_path("conv") for weight in (16, 1, 0)}  # by kl_weight
 
 
 class Rung(NamedTuple):
-    """Training images, uint8 [N, 3, 32, 32], with a damage of some strength; floor 0, 1, ... have none."""
+    """uint8 images [N, 3, 32, 32] with a damage of some strength; floor 0, 1, ... are training images as they are."""
 
     kind: str
     strength: float
@@ -47,40 +40,39 @@ class Rung(NamedTuple):
 
 
 def main() -> None:
-    """Train the classifier and calibrate its distances on damaged images."""
+    """Write reports/calibration.json and its figure."""
     params = load_params()
     device = prepare(params.run.threads)
-    (train, labels, test, test_labels), data = load_images("train_images", "train_labels", "test_images", "test_labels")
-    record = Record("yardstick", used_parameters(params, "yardstick"), data.name, data.md5)
+    (train, labels, validation), data = load_images("train_images", "train_labels", "validation_images")
+    used = used_parameters(params, "calibration")
+    record = Record("calibration", used, data.name, data.md5)
+    record.weights_md5 = {path.parts[-4]: storage.md5(path) for path in SAMPLED.values()}
 
-    count = min(len(test), int((labels >= max(LADDERS["dropped classes"])).sum()))
+    count = min(len(validation), int((labels >= max(LADDERS["dropped classes"])).sum()))
     if count < 2:
         raise InputError(f"{storage.IMAGES}: found {len(data.classes)} classes, expected ten, to calibrate with")
-
-    settings = params.yardstick
-    classifier = build_classifier(len(data.classes), params.seed).to(device)
-    with tqdm(total=settings.epochs * len(train), desc="yardstick", unit=" images", disable=None) as bar:
-        fit_classifier(classifier, train.to(device), labels.to(device), settings, params.seed, bar.update)
-    save_yardstick(classifier, data.classes, {"name": data.name, "md5": data.md5})
-
-    classifier = restore_classifier(*load_yardstick(), device)  # rounded to float16, as everyone will use it
-    features = features_of(classifier, test)
-    accuracy = (logits_of(classifier, features).argmax(1) == test_labels).double().mean().item()
-    ladders = calibrate(classifier, rungs(train, labels, count, params.seed), features)
-    storage.save_json(METRICS, {"test_accuracy": accuracy, **ladders})
-    title = f"The yardstick on damaged pictures: {data.name}, training against test pictures"
-    text = lineage.figure_text(data.md5, {}, record.parameters, lineage.code_hash("yardstick"))
+    steps = list(rungs(train, labels, count, params.seed))
+    for weight, path in SAMPLED.items():
+        vae = load_weights(path, device).vae
+        samples = decode(vae, prior_latents(vae, count, params.seed))
+        steps.append(Rung("prior samples by kl_weight", weight, samples))
+    network = EfficientNetLite0(load_feature_network()).to(device)
+    ladders = calibrate(network, steps, validation[:count], params.evaluate.pairwise_images)
+    storage.save_json(METRICS, {"data": {"name": data.name, "md5": data.md5}, "images": count, **ladders})
+    title = f"Distances of damaged and of generated images from validation images: {data.name}"
+    text = lineage.figure_text(data.md5, record.weights_md5, used, lineage.code_hash("calibration"))
     storage.save_figure(FIGURE, plots.calibration(title, ladders), text)
-    record.metrics = {"test/accuracy": accuracy}
-    record.save([storage.IMAGES], [YARDSTICK, METRICS, FIGURE])
-    print(f"{YARDSTICK}: {accuracy:.2%} of the test images right")
+    record.save([storage.IMAGES, *SAMPLED.values()], [METRICS, FIGURE])
 
 
-def calibrate(classifier: Classifier, steps: Iterable[Rung], reference: Tensor) -> dict[str, dict[str, Any]]:
+def calibrate(
+    network: EfficientNetLite0, steps: Iterable[Rung], reference: Tensor, pairwise: int
+) -> dict[str, dict[str, Any]]:
     """All distances by kind and strength of damage; of the floor the mean, with 95% interval as "frechet_low", ...."""
+    real = features_of(network, reference)
     found: dict[str, dict[str, Any]] = {}
     for kind, strength, images in steps:
-        measured = measure_distances(features_of(classifier, images), reference, PAIRWISE)
+        measured = measure_distances(features_of(network, images), real, pairwise)
         found.setdefault(kind, {})[f"{strength:g}"] = measured
     draws = list(found["floor"].values())
     floor: dict[str, float] = draws[0]
