@@ -13,7 +13,7 @@ from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.metrics import over_draws
 from pipeline.params import Model
-from pipeline.study.assignment import EPOCHS
+from pipeline.study.assignment import NOTEBOOK
 from pipeline.study.report import FOLDER, TEMPLATES, Estimate, Reports, shown
 from pipeline.tracking.records import CELLS
 
@@ -62,7 +62,7 @@ def table(name: str, root: Path) -> str:
         return {"value": mean.value, "interval": (mean.low, mean.high)}
 
     template = ENVIRONMENT.get_template(f"{name}.md.j2")
-    return template.render(reports=Reports(root), over_seeds=over_seeds, assignment_epochs=EPOCHS)
+    return template.render(reports=Reports(root), over_seeds=over_seeds, notebook=NOTEBOOK)
 
 
 def median(values: Sequence[float], form: str = ".2f") -> str:
