@@ -15,9 +15,8 @@ NEAREST = 5  # neighbours that span a manifold (Naeem et al. 2020)
 def measure_distances(features: Tensor, reference: Tensor, pairwise: int) -> dict[str, float]:
     """All distances of features [N, D] from reference features [M, D].
 
-    frechet and kernel, the unbiased squared maximum mean discrepancy under a cubic kernel (Binkowski et al. 2018; all
-    features at once, no subsets): lower is better. precision and recall (Kynkäänniemi et al. 2019), density and
-    coverage (Naeem et al. 2020): higher is better.
+    frechet and kernel: lower is better. precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et
+    al. 2020): higher is better.
 
     The first `pairwise` of each (fewer where there are fewer) enter those that compare all pairs: all but frechet.
     Sets of other sizes give other numbers: compare only equal ones.
@@ -26,9 +25,17 @@ def measure_distances(features: Tensor, reference: Tensor, pairwise: int) -> dic
     few, few_reference = features[:count], reference[:count]
     return {
         "frechet": frechet_distance(features, reference),
-        "kernel": float(poly_mmd(few_reference.double(), few.double())),
+        "kernel": kernel_distance(few, few_reference),
         **neighbourhoods(few, few_reference),
     }
+
+
+def kernel_distance(features: Tensor, reference: Tensor) -> float:
+    """Unbiased squared maximum mean discrepancy under a cubic kernel (Binkowski et al. 2018), lower is better.
+
+    Of all features [N, D] and as many reference features at once, not of subsets.
+    """
+    return float(poly_mmd(reference.double(), features.double()))
 
 
 def neighbourhoods(features: Tensor, reference: Tensor) -> dict[str, float]:

@@ -12,7 +12,7 @@ from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.metrics import over_images, paths
 from pipeline.metrics.bound import evaluate_images
-from pipeline.metrics.distances import frechet_distance, measure_distances, neighbourhoods
+from pipeline.metrics.distances import frechet_distance, kernel_distance, measure_distances, neighbourhoods
 from pipeline.metrics.features import EfficientNetLite0, features_of
 from pipeline.metrics.latents import encoded, mixture_latents, share_outside
 from pipeline.params import Measure, Model, Survey, load_params, used_parameters
@@ -160,9 +160,9 @@ def of_bound(space: Space) -> dict[str, float]:
 
 
 def of_samples(space: Space) -> dict[str, float]:
-    """Fréchet distances from validation images: of reconstructions of training images, and of latents from N(0, I),
-    from a Gaussian and from a mixture fitted to encoded training images; and the share of N(0, I) that is away from all
-    of these.
+    """Distances from validation images: of reconstructions of training images, and of latents from N(0, I), from a
+    Gaussian and from a mixture fitted to encoded training images; and the share of N(0, I) that is away from all of
+    these.
     """
     vae, settings, seed = space.vae, space.settings, space.seed
     count = len(space.real)
@@ -174,7 +174,11 @@ def of_samples(space: Space) -> dict[str, float]:
         "gaussian": mixture_latents(codes, 1, count, seed),
         "mixture": mixture_latents(codes[:count], settings.components, count, seed),
     }
-    found = {f"{name}_frechet": frechet_distance(space.decoded(latents), space.real) for name, latents in sets.items()}
+    found = {}
+    for name, latents in sets.items():
+        features = space.decoded(latents)
+        found[f"{name}_frechet"] = frechet_distance(features, space.real)
+        found[f"{name}_kernel"] = kernel_distance(features, space.real)
     held_out = encoded(vae, space.few, generator(seed, "encoded test pictures"))
     return found | {
         "prior_outside": share_outside(prior, codes, held_out, settings.outside),
