@@ -9,18 +9,10 @@ from pipeline import storage
 from pipeline.metrics import Estimate, over_draws, over_images
 from pipeline.metrics.bound import Evaluation, evaluate_images, headline, image_sets, latent_metrics, tight_bound
 from pipeline.metrics.distances import frechet_distance, measure_distances
-from pipeline.metrics.features import Classifier, features_of, restore_classifier
+from pipeline.metrics.features import Classifier, Featurize, features_of, restore_classifier
 from pipeline.metrics.latents import linear_probe
 from pipeline.params import Evaluate, Model, load_params, used_parameters
-from pipeline.storage.weights import (
-    YARDSTICK,
-    Inception,
-    Trained,
-    load_images,
-    load_inception,
-    load_trained,
-    load_yardstick,
-)
+from pipeline.storage.weights import YARDSTICK, Trained, load_images, load_inception, load_trained, load_yardstick
 from pipeline.tracking import sync
 from pipeline.tracking.records import Record
 from pipeline.vae.device import prepare
@@ -31,8 +23,8 @@ from pipeline.vae.sampling import posterior_means
 def main(model: Model) -> None:
     """Measure one trained model on the test images."""
     params = load_params()
-    inception = load_inception(params.evaluate.inception_weights)
     device = prepare(params.run.threads)
+    inception = load_inception(params.evaluate.inception_weights, device)
     yardstick = restore_classifier(*load_yardstick(), device)
     (train, labels, test, test_labels), data = load_images("train_images", "train_labels", "test_images", "test_labels")
     trained = load_trained(model, device)
@@ -86,7 +78,7 @@ def bound_and_reconstructions(
 
 
 def measure(
-    sets: Iterable[tuple[str, Tensor]], test: Tensor, yardstick: Classifier, inception: Inception | None, pairwise: int
+    sets: Iterable[tuple[str, Tensor]], test: Tensor, yardstick: Classifier, inception: Featurize | None, pairwise: int
 ) -> Mapping[str, list[float]]:
     """Distances of named sets of images from the test images, as "<set>_<distance>", a value for each draw.
 
@@ -94,11 +86,10 @@ def measure(
     """
     found: dict[str, list[float]] = defaultdict(list)
     reference = features_of(yardstick, test)
-    device = next(yardstick.parameters()).device
-    reference_fid = inception.features(test, device) if inception else None
+    reference_fid = inception(test) if inception else None
     for name, images in sets:
         if inception and reference_fid is not None and f"{name}_fid" not in found:
-            found[f"{name}_fid"] = [frechet_distance(inception.features(images, device), reference_fid)]
+            found[f"{name}_fid"] = [frechet_distance(inception(images), reference_fid)]
         for distance, value in measure_distances(features_of(yardstick, images), reference, pairwise).items():
             found[f"{name}_{distance}"].append(value)
     return found
