@@ -28,10 +28,7 @@ def main(model: Model) -> None:
     yardstick = restore_classifier(*load_yardstick(), device)
     (train, labels, test, test_labels), data = load_images("train_images", "train_labels", "test_images", "test_labels")
     trained = load_trained(model, device)
-    record = Record(
-        f"evaluate@{model}", used_parameters(params, "evaluate"), data.name, data.md5,
-        weights_md5={model: trained.md5}, trained_with=trained.parameters,
-    )  # fmt: skip
+    record = Record(f"evaluate@{model}", used_parameters(params, "evaluate"), data.name, data.md5, {model: trained.md5})
 
     on_device, settings, seed = test.to(device), params.evaluate, params.seed
     evaluation = evaluate_images(trained.vae, on_device, settings.batch_size, seed)

@@ -31,11 +31,8 @@ def main() -> None:
     models = [load_trained(model, device) for model in MODELS]
     curves = {model: storage.load_table(storage.CURVES / f"{model}.csv") for model in MODELS}
     dimensions = {model: storage.load_table(storage.CURVES / f"{model}_dimensions.csv") for model in MODELS}
-    record = Record(
-        "render", used_parameters(params, "render"), data.name, data.md5,
-        weights_md5={trained.model: trained.md5 for trained in models},
-        trained_with={trained.model: trained.parameters for trained in models},
-    )  # fmt: skip
+    record = Record("render", used_parameters(params, "render"), data.name, data.md5)
+    record.weights_md5 = {trained.model: trained.md5 for trained in models}
 
     both = f"{data.name}, {_shared_kl_weight(models)}"
     drawn = dict(decoded_figures(models, test, params.render, params.seed))

@@ -16,6 +16,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 from pipeline import storage
 from pipeline.params import MODELS, NAMES
 from pipeline.study.report import TEMPLATES, Reports
+from pipeline.tracking.lineage import weights_in
 from pipeline.tracking.records import Record, load_records, record_folders
 
 PAGE, WORDS = storage.REPORTS / "index.html", storage.REPORTS / "README.md"
@@ -85,10 +86,8 @@ def figure(root: Path, path: Path, alt: str, weights: Mapping[str, float]) -> Ma
     """An image and under it, in one line, what it was made from."""
     data = base64.b64encode((root / path).read_bytes()).decode()
     text = storage.load_figure_text(root / path)
-    suffix = ".weights.md5"
-    weights_md5 = {key.removesuffix(suffix): md5 for key, md5 in text.items() if key.endswith(suffix)}
     filled = TEMPLATES.get_template("figure.html.j2").render(
-        data=data, alt=alt, weights_md5=weights_md5, kl_weights=weights, data_md5=text["data.md5"], path=path
+        data=data, alt=alt, weights_md5=weights_in(text), kl_weights=weights, data_md5=text["data.md5"], path=path
     )
     return Markup(filled.strip())
 
@@ -96,7 +95,7 @@ def figure(root: Path, path: Path, alt: str, weights: Mapping[str, float]) -> Ma
 def kl_weights(root: Path) -> dict[str, float]:
     """The kl_weight of every training on record, by the md5 of its weights."""
     return {
-        md5: record.trained_with["kl_weight"]
+        md5: record.parameters["kl_weight"]
         for folder in record_folders(root)
         for record in load_records(folder)
         if record.stage.startswith("train@")

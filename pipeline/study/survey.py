@@ -38,10 +38,7 @@ def main(model: Model) -> None:
             f"{storage.weights_path(model)}: found a prior of {components} components, expected N(0, I), about whose "
             "centre and directions the survey asks; train with prior_components 0"
         )
-    record = Record(
-        f"survey@{model}", used_parameters(params, "survey"), data.name, data.md5,
-        weights_md5={model: trained.md5}, trained_with=trained.parameters,
-    )  # fmt: skip
+    record = Record(f"survey@{model}", used_parameters(params, "survey"), data.name, data.md5, {model: trained.md5})
 
     space = Space(trained.vae, yardstick, train, test.to(device), params.survey, params.seed)
     found = {name: MEASURES[name](space) for name in params.survey.measures}

@@ -18,7 +18,6 @@ from pipeline.tracking.experiments import export, git
 from pipeline.tracking.records import CELLS, Record, beside, load_records, locked_beside, record_folders
 
 folders_here = cache(record_folders)  # every file asks for them
-DIRTY = {"True": True, "False": False}  # as MLflow's tag says it
 
 
 def main(paths: Sequence[Path], everything: bool, as_json: bool) -> None:
@@ -151,11 +150,10 @@ def trace_file(path: Path) -> Trace:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     md5, sha256 = lineage.hashes(path).values()
-    shelf, file = _find(path, sha256)
-    if shelf is None or file is None:
-        if stored := _trace_in_store(path, sha256):
-            return stored
-        raise InputError(f"{path}: {_diagnosis(path)}")
+    found = _find(path, sha256)
+    if found is None:
+        return _trace_in_store(path, sha256)
+    shelf, file = found
     record = file.record
     if (locked := shelf.locked.get(file.path, md5)) != md5:
         raise InputError(f"{path}: its md5 is {md5}, but dvc.lock beside {shelf.name} says {locked}")
@@ -165,7 +163,7 @@ def trace_file(path: Path) -> Trace:
     shown = record.weights_md5
     if path.suffix == ".png":
         text = storage.load_figure_text(path)
-        shown = _weights_in(text)
+        shown = lineage.weights_in(text)
         parameters = json.loads(text.get("parameters", "null")) or {}
         agrees = text.get("data.md5") == record.data_md5 and parameters.items() <= record.parameters.items()
         if not (agrees and shown.items() <= record.weights_md5.items()):
@@ -177,7 +175,7 @@ def trace_file(path: Path) -> Trace:
     )  # fmt: skip
 
 
-def _find(path: Path, sha256: str) -> tuple[Shelf, Written] | tuple[None, None]:
+def _find(path: Path, sha256: str) -> tuple[Shelf, Written] | None:
     """The records here that list this very path, else those here or in git's history that list a file of this content.
 
     InputError when another content is listed under the path.
@@ -188,7 +186,7 @@ def _find(path: Path, sha256: str) -> tuple[Shelf, Written] | tuple[None, None]:
                 wrote = f"{file.record.stage} in {shelf.name} wrote {file.sha256[:12]}"
                 raise InputError(f"{path}: {_lost_text(path)}found sha256 {sha256[:12]}, but {wrote}")
             return shelf, file
-    return next(((shelf, file) for shelf in _shelves(sha256) if (file := shelf.find(sha256))), (None, None))
+    return next(((shelf, file) for shelf in _shelves(sha256) if (file := shelf.find(sha256))), None)
 
 
 def _training(path: Path, shelf: Shelf, user: Record, name: str, weights_md5: str) -> Training:
@@ -215,12 +213,19 @@ def _with_runs(record: Record, weights_md5: str) -> Training:
     )  # fmt: skip
 
 
-def _trace_in_store(path: Path, sha256: str) -> Trace | None:
+def _trace_in_store(path: Path, sha256: str) -> Trace:
     """What the runs say that carry a file of this content; a demo's records, for one, go when the next demo comes."""
-    runs = [run for run in stored_runs() if any(sha256 in value.split() for value in run.tags.values())]
-    records = {run.tags[lineage.WEIGHTS_TAG]: _record_of(run) for run in runs}
+    records = {}
+    for run in stored_runs():
+        tags = run.tags
+        if any(sha256 in value.split() for value in tags.values()):
+            records[tags[lineage.WEIGHTS_TAG]] = Record(
+                f"train@{tags['model']}", run.params, tags["data.name"], tags.get("data.md5"), run_id=run.id,
+                started=run.started, commit=tags.get("git.commit"), experiment=tags.get("dvc.exp"),
+                dirty={"True": True, "False": False}.get(tags.get("git.dirty", "")),
+            )  # fmt: skip
     if not records:
-        return None
+        raise InputError(f"{path}: {_diagnosis(path)}")
     trainings = [_with_runs(record, weights_md5) for weights_md5, record in records.items()]
     first = next(iter(records.values()))
     return Trace(
@@ -229,21 +234,11 @@ def _trace_in_store(path: Path, sha256: str) -> Trace | None:
     )  # fmt: skip
 
 
-def _record_of(run: lineage.StoredRun) -> Record:
-    """What a run tells of its training."""
-    tags = run.tags
-    return Record(
-        f"train@{tags['model']}", run.params, tags["data.name"], tags.get("data.md5"), run_id=run.id,
-        started=run.started, commit=tags.get("git.commit"), dirty=DIRTY.get(tags.get("git.dirty", "")),
-        experiment=tags.get("dvc.exp"),
-    )  # fmt: skip
-
-
 def _diagnosis(path: Path) -> str:
     """Which link is broken of a file that no record lists."""
     if lost := _lost_text(path):
         return f"{lost}no record lists it"
-    shown = _weights_in(storage.load_figure_text(path)) if path.suffix == ".png" else {}
+    shown = lineage.weights_in(storage.load_figure_text(path)) if path.suffix == ".png" else {}
     for name, weights_md5 in shown.items():
         if not any(weights_md5 in record.weights_md5.values() for shelf in shelves_here() for record in shelf.records):
             return f"shows {name} with weights {weights_md5}, which no record here has"
@@ -254,12 +249,6 @@ def _lost_text(path: Path) -> str:
     if path.suffix == ".png" and "data.md5" not in storage.load_figure_text(path):
         return "has no text data.md5 (edited or re-encoded, or not drawn by this pipeline), "
     return ""
-
-
-def _weights_in(text: dict[str, str]) -> dict[str, str]:
-    """The md5 of each model's weights in the text of a figure."""
-    suffix = ".weights.md5"
-    return {key.removesuffix(suffix): value for key, value in text.items() if key.endswith(suffix)}
 
 
 def _shelves(content: str, *first: Shelf) -> Iterator[Shelf]:

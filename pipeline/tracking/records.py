@@ -33,7 +33,6 @@ class Record:
     data_name: str
     data_md5: str | None = None
     weights_md5: dict[str, str] = field(default_factory=dict)  # by model: the weights that were trained, or used
-    trained_with: Mapping[str, Any] = field(default_factory=dict)  # parameters in the header of those weights
     history: list[dict[str, float]] = field(default_factory=list)  # per epoch
     metrics: dict[str, float] = field(default_factory=dict)
     standard_errors: dict[str, float] = field(default_factory=dict)  # of metrics that are means over images or draws
