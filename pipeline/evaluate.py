@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor
 
 from pipeline import storage
-from pipeline.metrics import Estimate, over_draws, over_images
+from pipeline.metrics import over_draws, over_images
 from pipeline.metrics.bound import Evaluation, evaluate_images, headline, image_sets, latent_metrics, tight_bound
 from pipeline.metrics.distances import frechet_distance, measure_distances
 from pipeline.metrics.features import Classifier, Featurize, features_of, restore_classifier
 from pipeline.metrics.latents import linear_probe
-from pipeline.params import Evaluate, Model, load_params, used_parameters
-from pipeline.storage.weights import YARDSTICK, Trained, load_images, load_inception, load_trained, load_yardstick
+from pipeline.params import Model, load_params, used_parameters
+from pipeline.storage.weights import YARDSTICK, load_images, load_inception, load_trained, load_yardstick
 from pipeline.tracking import sync
 from pipeline.tracking.records import Record
 from pipeline.vae.device import prepare
@@ -32,7 +32,12 @@ def main(model: Model) -> None:
 
     on_device, settings, seed = test.to(device), params.evaluate, params.seed
     evaluation = evaluate_images(trained.vae, on_device, settings.batch_size, seed)
-    estimates = bound_and_reconstructions(trained, evaluation, on_device, settings, seed)
+    estimates = {name: over_images(values, seed) for name, values in evaluation.per_image.items()}
+    name, estimates[name] = headline(estimates["elbo"], trained.parameters["likelihood"])
+    few = on_device[: settings.importance_images]
+    bounds = tight_bound(trained.vae, few, settings.importance_samples, settings.batch_size, seed)
+    estimates["importance_weighted_elbo"] = over_images(bounds, seed)
+
     train_means, means = posterior_means(trained.vae, train), posterior_means(trained.vae, test)
     if len(labels.unique()) > 1:
         correct = linear_probe(train_means, labels, means, test_labels)
@@ -60,18 +65,6 @@ def main(model: Model) -> None:
     record.intervals = {f"test/{name}": (estimate.low, estimate.high) for name, estimate in estimates.items()}
     record.save([storage.IMAGES, storage.weights_path(model), YARDSTICK], [metrics, dimensions])
     sync.update_store()
-
-
-def bound_and_reconstructions(
-    trained: Trained, evaluation: Evaluation, test: Tensor, settings: Evaluate, seed: int
-) -> dict[str, Estimate]:
-    """Means over the test images, uint8 [N, 3, 32, 32]."""
-    estimates = {name: over_images(values, seed) for name, values in evaluation.per_image.items()}
-    name, estimates[name] = headline(estimates["elbo"], trained.parameters["likelihood"])
-    few = test[: settings.importance_images]
-    bounds = tight_bound(trained.vae, few, settings.importance_samples, settings.batch_size, seed)
-    estimates["importance_weighted_elbo"] = over_images(bounds, seed)
-    return estimates
 
 
 def measure(
