@@ -154,9 +154,8 @@ def between_images(space: Space) -> dict[str, dict[str, float]]:
 def of_bound(space: Space) -> dict[str, float]:
     """Means over test images: rate, distortion and elbo in nats per image, mse of reconstructions; active units."""
     evaluation = evaluate_images(space.vae, space.few, 500, space.seed)
-    names = ["rate", "distortion", "elbo", "mse"]
-    if space.vae.architecture.posterior == "point":
-        names = ["distortion", "mse"]  # the KL divergence of a point mass is infinite
+    point = space.vae.architecture.posterior == "point"  # the KL divergence of a point mass is infinite
+    names = ["distortion", "mse"] if point else ["rate", "distortion", "elbo", "mse"]
     means = {name: evaluation.per_image[name].mean().item() for name in names}
     return means | {"active_units": float(active_units(evaluation.posteriors.mean))}
 

@@ -9,13 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pipeline import storage
 from pipeline.errors import InputError, printable
 from pipeline.tracking import lineage
 from pipeline.tracking.experiments import export, git
 from pipeline.tracking.records import CELLS, Record, beside, load_records, locked_beside, record_folders
+
+Written = tuple[Record, str]  # a record, and its name for one of its outputs
 
 folders_here = cache(record_folders)  # every file asks for them
 
@@ -47,7 +49,7 @@ def results_here() -> list[Path]:
     found = set(Path("models").glob("*/*.safetensors"))
     for folder in (storage.RUNS, *CELLS.glob(f"*/{storage.RUNS}")):
         found |= {path for path in folder.parent.rglob("*") if path.is_file() and path.parent.name != folder.name}
-        found |= {beside(folder, Path(file.path)) for file in shelf_of(folder).written.values()}
+        found |= {beside(folder, Path(name)) for record in shelf_of(folder).records for name in record.outputs}
     return sorted(found - {storage.IMAGES})
 
 
@@ -90,15 +92,6 @@ def _when(started: str | None, commit: str | None, dirty: bool | None) -> str:
     return f", {started[:16].replace('T', ' ')} UTC, commit {(commit or 'unknown')[:10]}{state}"
 
 
-class Written(NamedTuple):
-    """A file that a record lists as its output, by the record's name for it."""
-
-    record: Record
-    path: str
-    md5: str
-    sha256: str
-
-
 @dataclass(frozen=True)
 class Shelf:
     """Records that belong together, what each has written, and the md5 by path that dvc.lock states beside them."""
@@ -110,7 +103,10 @@ class Shelf:
 
     def find(self, content: str) -> Written | None:
         """The file with that md5 or sha256."""
-        return next((file for file in self.written.values() if content in (file.md5, file.sha256)), None)
+        for record, name in self.written.values():
+            if content in record.outputs[name].values():
+                return record, name
+        return None
 
 
 @dataclass
@@ -153,13 +149,12 @@ def trace_file(path: Path) -> Trace:
     found = _find(path, sha256)
     if found is None:
         return _trace_in_store(path, sha256)
-    shelf, file = found
-    record = file.record
-    if (locked := shelf.locked.get(file.path, md5)) != md5:
+    shelf, record, name = found
+    if (locked := shelf.locked.get(name, md5)) != md5:
         raise InputError(f"{path}: its md5 is {md5}, but dvc.lock beside {shelf.name} says {locked}")
-    for name, input_md5 in record.inputs.items():
+    for read, input_md5 in record.inputs.items():
         if not any(place.find(input_md5) for place in _shelves(input_md5, shelf)):
-            raise InputError(f"{path}: {record.stage} read {name} with md5 {input_md5}, but no record has written that")
+            raise InputError(f"{path}: {record.stage} read {read} with md5 {input_md5}, but no record has written that")
     shown = record.weights_md5
     if path.suffix == ".png":
         text = storage.load_figure_text(path)
@@ -168,25 +163,26 @@ def trace_file(path: Path) -> Trace:
         agrees = text.get("data.md5") == record.data_md5 and parameters.items() <= record.parameters.items()
         if not (agrees and shown.items() <= record.weights_md5.items()):
             raise InputError(f"{path}: its text names another origin than the record of {record.stage} in {shelf.name}")
-    trainings = [_training(path, shelf, record, name, weights_md5) for name, weights_md5 in shown.items()]
+    trainings = [_training(path, shelf, record, model, weights_md5) for model, weights_md5 in shown.items()]
     return Trace(
         str(path), sha256, record.stage, record.started, record.commit, record.dirty,
         shelf.name, record.data_name, record.data_md5 or md5, trainings,
     )  # fmt: skip
 
 
-def _find(path: Path, sha256: str) -> tuple[Shelf, Written] | None:
+def _find(path: Path, sha256: str) -> tuple[Shelf, Record, str] | None:
     """The records here that list this very path, else those here or in git's history that list a file of this content.
 
     InputError when another content is listed under the path.
     """
     for shelf in shelves_here():
         if file := shelf.written.get(path.absolute()):
-            if file.sha256 != sha256:
-                wrote = f"{file.record.stage} in {shelf.name} wrote {file.sha256[:12]}"
+            record, name = file
+            if (expected := record.outputs[name]["sha256"]) != sha256:
+                wrote = f"{record.stage} in {shelf.name} wrote {expected[:12]}"
                 raise InputError(f"{path}: {_lost_text(path)}found sha256 {sha256[:12]}, but {wrote}")
-            return shelf, file
-    return next(((shelf, file) for shelf in _shelves(sha256) if (file := shelf.find(sha256))), None)
+            return shelf, record, name
+    return next(((shelf, *file) for shelf in _shelves(sha256) if (file := shelf.find(sha256))), None)
 
 
 def _training(path: Path, shelf: Shelf, user: Record, name: str, weights_md5: str) -> Training:
@@ -298,8 +294,8 @@ def shelf_of(folder: Path, commit: str = "") -> Shelf:
             export(commit, Path(copy), name, "dvc.lock", "study/dvc.lock")
             place, name = Path(copy, folder), f"{name} at commit {commit[:10]}"
         records, locked = load_records(place), locked_beside(place)
-    files = [Written(record, path, **hashes) for record in records for path, hashes in record.outputs.items()]
-    return Shelf(name, records, {beside(place, Path(file.path)).absolute(): file for file in files}, locked)
+    written = {beside(place, Path(path)).absolute(): (record, path) for record in records for path in record.outputs}
+    return Shelf(name, records, written, locked)
 
 
 @cache
