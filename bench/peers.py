@@ -172,8 +172,8 @@ def measured(vae: VAE, test: Tensor, validation: Tensor, params: Params) -> dict
         for latents in prior_latents(vae, params.evaluate.draws * count, params.seed).split(count):
             yield "samples", decode(vae, latents)
 
-    network = EfficientNetLite0(load_feature_network()).to(test.device)
-    found = measure(sets(), validation, network, None, params.evaluate.pairwise_images)
+    featurize = EfficientNetLite0(load_feature_network()).to(test.device).featurize
+    found = measure(sets(), validation, featurize, None, params.evaluate.pairwise_images)
     frechet = over_draws(found["samples_frechet"])
     elbo = evaluate_images(vae, test, params.evaluate.batch_size, params.seed).per_image["elbo"].mean().item()
     return {"elbo": elbo, "samples_frechet": frechet.value, "half_interval": (frechet.high - frechet.low) / 2}

@@ -6,20 +6,13 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor
 
 from pipeline import storage
-from pipeline.metrics import Estimate, over_draws, over_images
+from pipeline.metrics import over_draws, over_images
 from pipeline.metrics.bound import Evaluation, evaluate_images, headline, image_sets, latent_metrics, tight_bound
 from pipeline.metrics.distances import frechet_distance, measure_distances
-from pipeline.metrics.features import EfficientNetLite0, features_of
+from pipeline.metrics.features import EfficientNetLite0, Featurize
 from pipeline.metrics.latents import linear_probe
-from pipeline.params import Evaluate, Model, load_params, used_parameters
-from pipeline.storage.weights import (
-    Inception,
-    Trained,
-    load_feature_network,
-    load_images,
-    load_inception,
-    load_trained,
-)
+from pipeline.params import Model, load_params, used_parameters
+from pipeline.storage.weights import load_feature_network, load_images, load_inception, load_trained
 from pipeline.tracking import sync
 from pipeline.tracking.records import Record
 from pipeline.vae.device import prepare
@@ -30,20 +23,22 @@ from pipeline.vae.sampling import posterior_means
 def main(model: Model) -> None:
     """Measure one trained model on the test images, and what it makes against the validation images."""
     params = load_params()
-    inception = load_inception(params.evaluate.inception_weights)
     device = prepare(params.run.threads)
-    network = EfficientNetLite0(load_feature_network()).to(device)
+    inception = load_inception(params.evaluate.inception_weights, device)
+    featurize = EfficientNetLite0(load_feature_network()).to(device).featurize
     names = ("train_images", "train_labels", "validation_images", "test_images", "test_labels")
     (train, labels, validation, test, test_labels), data = load_images(*names)
     trained = load_trained(model, device)
-    record = Record(
-        f"evaluate@{model}", used_parameters(params, "evaluate"), data.name, data.md5,
-        weights_md5={model: trained.md5}, trained_with=trained.parameters,
-    )  # fmt: skip
+    record = Record(f"evaluate@{model}", used_parameters(params, "evaluate"), data.name, data.md5, {model: trained.md5})
 
     on_device, settings, seed = test.to(device), params.evaluate, params.seed
     evaluation = evaluate_images(trained.vae, on_device, settings.batch_size, seed)
-    estimates = bound_and_reconstructions(trained, evaluation, on_device, settings, seed)
+    estimates = {name: over_images(values, seed) for name, values in evaluation.per_image.items()}
+    name, estimates[name] = headline(estimates["elbo"], trained.parameters["likelihood"])
+    few = on_device[: settings.importance_images]
+    bounds = tight_bound(trained.vae, few, settings.importance_samples, settings.batch_size, seed)
+    estimates["importance_weighted_elbo"] = over_images(bounds, seed)
+
     train_means, means = posterior_means(trained.vae, train), posterior_means(trained.vae, test)
     if len(labels.unique()) > 1:
         correct = linear_probe(train_means, labels, means, test_labels)
@@ -55,7 +50,7 @@ def main(model: Model) -> None:
     if len(train) < settings.mixture_components:
         print(f"note: the mixture has {len(train)} components, as many as there are training images")
     sets = image_sets(trained.vae, train_means, len(validation), settings, seed)
-    for name, draws in measure(sets, validation, network, inception, settings.pairwise_images).items():
+    for name, draws in measure(sets, validation, featurize, inception, settings.pairwise_images).items():
         if len(draws) > 1:
             estimates[name] = over_draws(draws)
         else:
@@ -73,37 +68,20 @@ def main(model: Model) -> None:
     sync.update_store()
 
 
-def bound_and_reconstructions(
-    trained: Trained, evaluation: Evaluation, test: Tensor, settings: Evaluate, seed: int
-) -> dict[str, Estimate]:
-    """Means over the test images, uint8 [N, 3, 32, 32]."""
-    estimates = {name: over_images(values, seed) for name, values in evaluation.per_image.items()}
-    name, estimates[name] = headline(estimates["elbo"], trained.parameters["likelihood"])
-    few = test[: settings.importance_images]
-    bounds = tight_bound(trained.vae, few, settings.importance_samples, settings.batch_size, seed)
-    estimates["importance_weighted_elbo"] = over_images(bounds, seed)
-    return estimates
-
-
 def measure(
-    sets: Iterable[tuple[str, Tensor]],
-    real: Tensor,
-    network: EfficientNetLite0,
-    inception: Inception | None,
-    pairwise: int,
+    sets: Iterable[tuple[str, Tensor]], real: Tensor, featurize: Featurize, inception: Featurize | None, pairwise: int
 ) -> Mapping[str, list[float]]:
     """Distances of named sets of images from real ones, all uint8, as "<set>_<distance>", a value for each draw.
 
     With the FID network also its Fréchet distance, of each set's first draw.
     """
     found: dict[str, list[float]] = defaultdict(list)
-    reference = features_of(network, real)
-    device = next(network.parameters()).device
-    reference_fid = inception.features(real, device) if inception else None
+    reference = featurize(real)
+    reference_fid = inception(real) if inception else None
     for name, images in sets:
         if inception and reference_fid is not None and f"{name}_fid" not in found:
-            found[f"{name}_fid"] = [frechet_distance(inception.features(images, device), reference_fid)]
-        for distance, value in measure_distances(features_of(network, images), reference, pairwise).items():
+            found[f"{name}_fid"] = [frechet_distance(inception(images), reference_fid)]
+        for distance, value in measure_distances(featurize(images), reference, pairwise).items():
             found[f"{name}_{distance}"].append(value)
     return found
 

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pipeline import storage
-from pipeline.figures import grids, plots
-from pipeline.metrics.features import EfficientNetLite0, features_of
+from pipeline import figures, storage
+from pipeline.figures import plots
+from pipeline.metrics.features import EfficientNetLite0, Featurize
 from pipeline.metrics.paths import luminance_direction
 from pipeline.params import MODELS, Render, load_params, used_parameters
 from pipeline.storage.weights import Trained, load_feature_network, load_images, load_trained
@@ -25,26 +25,23 @@ def main() -> None:
     """Draw every figure."""
     params = load_params()
     device = prepare(params.run.threads)
-    network = EfficientNetLite0(load_feature_network()).to(device)
+    featurize = EfficientNetLite0(load_feature_network()).to(device).featurize
     (train, test, labels), data = load_images("train_images", "test_images", "test_labels")
     train, test = train.to(device), test.to(device)
     models = [load_trained(model, device) for model in MODELS]
     curves = {model: storage.load_table(storage.CURVES / f"{model}.csv") for model in MODELS}
     dimensions = {model: storage.load_table(storage.CURVES / f"{model}_dimensions.csv") for model in MODELS}
-    record = Record(
-        "render", used_parameters(params, "render"), data.name, data.md5,
-        weights_md5={trained.model: trained.md5 for trained in models},
-        trained_with={trained.model: trained.parameters for trained in models},
-    )  # fmt: skip
+    record = Record("render", used_parameters(params, "render"), data.name, data.md5)
+    record.weights_md5 = {trained.model: trained.md5 for trained in models}
 
     both = f"{data.name}, {_shared_kl_weight(models)}"
     drawn = dict(decoded_figures(models, test, params.render, params.seed))
-    features = features_of(network, train)  # it takes most of this stage's time
+    features = featurize(train)  # it takes most of this stage's time
     panels = {
-        trained.model: neighbours(trained, network, train, features, params.render, params.seed) for trained in models
+        trained.model: neighbours(trained, featurize, train, features, params.render, params.seed) for trained in models
     }
     title = f"Prior samples (left) and the training pictures nearest to them in EfficientNet's features: {both}"
-    drawn["neighbours"] = grids.rows_of_images(title, panels)
+    drawn["neighbours"] = figures.rows_of_images(title, panels)
     maps = {trained.model: plane(posterior_means(trained.vae, test)) for trained in models}
     title = f"Posterior means of test pictures, their two principal directions: {both}"
     drawn["latent_map"] = plots.latent_map(title, maps, labels, data.classes)
@@ -73,22 +70,22 @@ def decoded_figures(models: list[Trained], test: Tensor, settings: Render, seed:
     both = f"{data}, {_shared_kl_weight(models)}"
     for trained in models:
         samples = decode(trained.vae, prior_latents(trained.vae, settings.samples, seed))
-        yield f"{trained.model}_samples", grids.samples(f"Prior samples: {trained.title}, {data}", samples)
+        yield f"{trained.model}_samples", figures.samples(f"Prior samples: {trained.title}, {data}", samples)
 
     shown = test[: settings.reconstructions]
     rows = [("test pictures", shown.cpu())]
     rows += [(trained.model, decode(trained.vae, posterior_means(trained.vae, shown))) for trained in models]
-    yield "reconstructions", grids.rows_of_images(f"Reconstructions of the posterior mean: {both}", {"": rows})
+    yield "reconstructions", figures.rows_of_images(f"Reconstructions of the posterior mean: {both}", {"": rows})
 
     panels = {trained.model: interpolations(trained, test, settings, seed) for trained in models}
-    yield "interpolation", grids.rows_of_images(f"Interpolation between two latents: {both}", panels)
+    yield "interpolation", figures.rows_of_images(f"Interpolation between two latents: {both}", panels)
 
     panels = {trained.model: walks(trained, test, settings.traversal_directions) for trained in models}
     title = (
         f"Walks through latent space: {both}\n"
         "z = A·1: A from 0 (left) to 1 (right); directions: from -3 to 3 deviations of the posterior means"
     )
-    yield "latent_space", grids.rows_of_images(title, panels)
+    yield "latent_space", figures.rows_of_images(title, panels)
 
 
 def interpolations(trained: Trained, test: Tensor, settings: Render, seed: int) -> list[tuple[str, Tensor]]:
@@ -125,11 +122,11 @@ def plane(means: Tensor) -> Tensor:
 
 
 def neighbours(
-    trained: Trained, network: EfficientNetLite0, train: Tensor, features: Tensor, settings: Render, seed: int
+    trained: Trained, featurize: Featurize, train: Tensor, features: Tensor, settings: Render, seed: int
 ) -> list[tuple[str, Tensor]]:
     """Rows of a prior sample and those images of `train`, uint8 [N, 3, 32, 32], whose `features` are nearest to its."""
     samples = decode(trained.vae, prior_latents(trained.vae, settings.neighbour_rows, seed))
-    distances = torch.cdist(features_of(network, samples), features)
+    distances = torch.cdist(featurize(samples), features)
     nearest = distances.topk(min(settings.neighbours, len(train)), largest=False).indices  # [rows, neighbours]
     return [
         ("", torch.cat([sample.unsqueeze(0), train[row.to(train.device)].cpu()]))

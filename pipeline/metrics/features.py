@@ -4,7 +4,7 @@ It has never seen a training image of the project. Blur and nonsense are both fa
 for the eye.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,11 @@ FEATURES = 1280
 BLOCKS = 16
 HALVING = (1, 3, 5, 11)  # blocks that halve height and width, as the first layer does
 EPSILON = 1e-3  # of batch normalisation
+BATCH_SIZE = 500
+
+Featurize = Callable[[Tensor], Tensor]  # uint8 images [N, 3, 32, 32] to features, float32 [N, D] on the CPU
+
+Featurize = Callable[[Tensor], Tensor]  # features [N, D] of uint8 images [N, 3, 32, 32]
 
 
 class EfficientNetLite0(nn.Module):
@@ -40,6 +45,12 @@ class EfficientNetLite0(nn.Module):
         for block in self.blocks:
             maps = block(maps)
         return F.relu6(self.head(maps)).mean((2, 3))
+
+    @torch.no_grad()
+    def featurize(self, images: Tensor) -> Tensor:
+        """Features of uint8 images [N, 3, 32, 32], float32 [N, FEATURES] on the CPU, whatever N and the device."""
+        device = self.stem[-1].weight.device
+        return torch.cat([self(batch.to(device)).cpu() for batch in batches(images, BATCH_SIZE)])
 
 
 class InvertedBottleneck(nn.Module):
@@ -77,10 +88,3 @@ def _convolution(state: Mapping[str, Tensor], name: str, normalization: str, str
         return nn.Sequential(convolution)
     first, last = padding // 2, padding - padding // 2
     return nn.Sequential(nn.ZeroPad2d((first, last, first, last)), convolution)
-
-
-@torch.no_grad()
-def features_of(network: EfficientNetLite0, images: Tensor, batch_size: int = 500) -> Tensor:
-    """Features of uint8 images [N, 3, 32, 32], float32 [N, FEATURES] on the CPU."""
-    device = network.stem[-1].weight.device
-    return torch.cat([network(batch.to(device)).cpu() for batch in batches(images, batch_size)])

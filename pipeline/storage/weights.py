@@ -1,7 +1,7 @@
 """How do tensors come from files and go there? Prepared images; networks with what rebuilds and what made them."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
@@ -9,7 +9,7 @@ from pickle import UnpicklingError  # noqa: TID251 (what torch.load raises when 
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline import storage
 from pipeline.errors import InputError
@@ -110,26 +110,11 @@ def load_feature_network() -> dict[str, Tensor]:
     return state
 
 
-class Inception(nn.Module):
-    """The FID network of torch-fidelity: uint8 images [B, 3, H, W] to features [B, 2048]."""
-
-    def __init__(self, path: Path) -> None:
-        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
-        super().__init__()
-        self.network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(path))
-
-    @torch.no_grad()
-    def features(self, images: Tensor, device: torch.device, batch_size: int = 50) -> Tensor:
-        """Features of uint8 images [N, 3, 32, 32], float32 [N, 2048] on the CPU."""
-        network = self.network.to(device)
-        return torch.cat([network(batch.to(device))[0].cpu() for batch in images.split(batch_size)])
-
-
-def load_inception(path: str | None) -> Inception | None:
+def load_inception(path: str | None, device: torch.device) -> Callable[[Tensor], Tensor] | None:
     """The standard FID network from its file, relative to the main checkout; None without a path.
 
-    torch-fidelity unpickles the file, so its hash is checked first, and that it holds tensors alone.
+    It makes of uint8 images [N, 3, 32, 32] features, float32 [N, 2048] on the CPU. torch-fidelity unpickles the file,
+    so its hash is checked first, and that it holds tensors alone.
     """
     if path is None:
         return None
@@ -147,4 +132,12 @@ def load_inception(path: str | None) -> Inception | None:
         torch.load(file, weights_only=True)
     except UnpicklingError:
         raise InputError(f"evaluate.inception_weights: {file}: holds more than tensors, expected weights") from None
-    return Inception(file)
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(file)).to(device)
+
+    @torch.no_grad()
+    def features(images: Tensor) -> Tensor:
+        return torch.cat([network(batch.to(device))[0].cpu() for batch in images.split(50)])
+
+    return features

@@ -11,7 +11,7 @@ from tqdm import trange
 
 from pipeline import storage
 from pipeline.metrics.distances import measure_distances
-from pipeline.metrics.features import EfficientNetLite0, features_of
+from pipeline.metrics.features import EfficientNetLite0
 from pipeline.params import Model, load_params
 from pipeline.storage.weights import load_feature_network, load_images, save_state
 from pipeline.tracking import sync
@@ -30,7 +30,7 @@ def main(model: Model) -> None:
     """Train and measure the assignment's own network; both stages of it, with a record each."""
     params = load_params()
     device = prepare(params.run.threads)
-    extractor = EfficientNetLite0(load_feature_network()).to(device)
+    featurize = EfficientNetLite0(load_feature_network()).to(device).featurize
     images, data = load_images("train_images", "validation_images", "test_images")
     train, validation, test = (part.to(device) for part in images)
     parameters = {
@@ -38,7 +38,7 @@ def main(model: Model) -> None:
         "seed": params.seed, "train.epochs": params.train.epochs, "train.batch_size": BATCH_SIZE,
         "train.learning_rate": LEARNING_RATE,
     }  # fmt: skip
-    record = Record(f"train@{model}", parameters, data.name, data.md5, trained_with=parameters)
+    record = Record(f"train@{model}", parameters, data.name, data.md5)
     whole = torch.cat([train, validation])  # the assignment held none out
     network, losses = train_assignment(model, whole, params.train.epochs, params.seed)
     weights = storage.weights_path("assignment").with_name(f"{model}.safetensors")
@@ -48,12 +48,9 @@ def main(model: Model) -> None:
 
     pairwise, metrics = params.evaluate.pairwise_images, storage.METRICS / f"{model}.json"
     used = {"seed": params.seed, "evaluate.pairwise_images": pairwise}
-    evaluated = Record(
-        f"evaluate@{model}", used, data.name, data.md5, weights_md5=record.weights_md5, trained_with=parameters
-    )
+    evaluated = Record(f"evaluate@{model}", used, data.name, data.md5, record.weights_md5)
     noise = torch.randn(len(validation), LATENT_DIM, generator=generator(params.seed, "prior samples"))
-    features = features_of(extractor, decode_assignment(network, noise))
-    found = measure_distances(features, features_of(extractor, validation), pairwise)
+    found = measure_distances(featurize(decode_assignment(network, noise)), featurize(validation), pairwise)
     values = {
         "assignment_loss": assignment_losses(network, test, params.seed).mean().item(),
         "training_loss": losses[-1],

@@ -12,7 +12,7 @@ from pipeline.errors import InputError
 from pipeline.figures import plots
 from pipeline.metrics import over_draws
 from pipeline.metrics.distances import measure_distances
-from pipeline.metrics.features import EfficientNetLite0, features_of
+from pipeline.metrics.features import EfficientNetLite0, Featurize
 from pipeline.params import load_params, used_parameters
 from pipeline.storage.weights import load_feature_network, load_images, load_weights
 from pipeline.tracking import lineage
@@ -56,8 +56,8 @@ def main() -> None:
         vae = load_weights(path, device).vae
         samples = decode(vae, prior_latents(vae, count, params.seed))
         steps.append(Rung("prior samples by kl_weight", weight, samples))
-    network = EfficientNetLite0(load_feature_network()).to(device)
-    ladders = calibrate(network, steps, validation[:count], params.evaluate.pairwise_images)
+    featurize = EfficientNetLite0(load_feature_network()).to(device).featurize
+    ladders = calibrate(featurize, steps, validation[:count], params.evaluate.pairwise_images)
     storage.save_json(METRICS, {"data": {"name": data.name, "md5": data.md5}, "images": count, **ladders})
     title = f"Distances of damaged and of generated images from validation images: {data.name}"
     text = lineage.figure_text(data.md5, record.weights_md5, used, lineage.code_hash("calibration"))
@@ -66,13 +66,13 @@ def main() -> None:
 
 
 def calibrate(
-    network: EfficientNetLite0, steps: Iterable[Rung], reference: Tensor, pairwise: int
+    featurize: Featurize, steps: Iterable[Rung], reference: Tensor, pairwise: int
 ) -> dict[str, dict[str, Any]]:
     """All distances by kind and strength of damage; of the floor the mean, with 95% interval as "frechet_low", ...."""
-    real = features_of(network, reference)
+    real = featurize(reference)
     found: dict[str, dict[str, Any]] = {}
     for kind, strength, images in steps:
-        measured = measure_distances(features_of(network, images), real, pairwise)
+        measured = measure_distances(featurize(images), real, pairwise)
         found.setdefault(kind, {})[f"{strength:g}"] = measured
     draws = list(found["floor"].values())
     floor: dict[str, float] = draws[0]

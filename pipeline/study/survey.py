@@ -13,7 +13,7 @@ from pipeline.errors import InputError
 from pipeline.metrics import over_images, paths
 from pipeline.metrics.bound import evaluate_images
 from pipeline.metrics.distances import frechet_distance, kernel_distance, measure_distances, neighbourhoods
-from pipeline.metrics.features import EfficientNetLite0, features_of
+from pipeline.metrics.features import EfficientNetLite0, Featurize
 from pipeline.metrics.latents import encoded, mixture_latents, share_outside
 from pipeline.params import Measure, Model, Survey, load_params, used_parameters
 from pipeline.storage.weights import load_feature_network, load_images, load_trained
@@ -30,7 +30,7 @@ def main(model: Model) -> None:
     """Survey one model: the measures that `survey.measures` names."""
     params = load_params()
     device = prepare(params.run.threads)
-    network = EfficientNetLite0(load_feature_network()).to(device)
+    featurize = EfficientNetLite0(load_feature_network()).to(device).featurize
     (train, validation, test), data = load_images("train_images", "validation_images", "test_images")
     trained = load_trained(model, device)
     if components := trained.vae.architecture.prior_components:
@@ -38,12 +38,9 @@ def main(model: Model) -> None:
             f"{storage.weights_path(model)}: found a prior of {components} components, expected N(0, I), about whose "
             "centre and directions the survey asks; train with prior_components 0"
         )
-    record = Record(
-        f"survey@{model}", used_parameters(params, "survey"), data.name, data.md5,
-        weights_md5={model: trained.md5}, trained_with=trained.parameters,
-    )  # fmt: skip
+    record = Record(f"survey@{model}", used_parameters(params, "survey"), data.name, data.md5, {model: trained.md5})
 
-    space = Space(trained.vae, network, train, features_of(network, validation), test, params.survey, params.seed)
+    space = Space(trained.vae, featurize, train, featurize(validation), test, params.survey, params.seed)
     found = {name: MEASURES[name](space) for name in params.survey.measures}
     survey = storage.METRICS / f"{model}_survey.json"
     storage.save_json(survey, found)
@@ -63,7 +60,7 @@ class Space:
     """A trained model and what its latent space is measured with; images are uint8 [N, 3, 32, 32]."""
 
     vae: VAE
-    network: EfficientNetLite0
+    features: Featurize
     train: Tensor
     real: Tensor  # features of the validation images, [M, D]
     test: Tensor
@@ -74,10 +71,6 @@ class Space:
     def few(self) -> Tensor:
         """The first `settings.images` test images."""
         return self.test[: self.settings.images]
-
-    def features(self, images: Tensor) -> Tensor:
-        """Features of images, [N, D]."""
-        return features_of(self.network, images)
 
     def decoded(self, latents: Tensor) -> Tensor:
         """Features of what latents [N, latent_dim] decode to, [N, D]."""
@@ -152,9 +145,8 @@ def between_images(space: Space) -> dict[str, dict[str, float]]:
 def of_bound(space: Space) -> dict[str, float]:
     """Means over test images: rate, distortion and elbo in nats per image, mse of reconstructions; active units."""
     evaluation = evaluate_images(space.vae, space.few, 500, space.seed)
-    names = ["rate", "distortion", "elbo", "mse"]
-    if space.vae.architecture.posterior == "point":
-        names = ["distortion", "mse"]  # the KL divergence of a point mass is infinite
+    point = space.vae.architecture.posterior == "point"  # the KL divergence of a point mass is infinite
+    names = ["distortion", "mse"] if point else ["rate", "distortion", "elbo", "mse"]
     means = {name: evaluation.per_image[name].mean().item() for name in names}
     return means | {"active_units": float(active_units(evaluation.posteriors.mean))}
 

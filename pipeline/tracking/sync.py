@@ -104,20 +104,19 @@ class _Folder:
     def own_run(self, experiment: str, trained: Record) -> Run:
         """The run of a training record, deleted ones included; a new one when the store has none."""
         name = trained.run_id or f"{UNTRACKED} {trained.started}"
-        found = self.client.search_runs([experiment], f"tags.`{ORIGINAL_TAG}` = '{name}'", ViewType.ALL)
-        run = found[0] if found else runs.find_run(self.client, trained.run_id)
-        return run or runs.create_run(self.client, trained, restores=name)
+        restored, original = f"tags.`{ORIGINAL_TAG}` = '{name}'", f"attributes.run_id = '{name}'"
+        for places, condition in (([experiment], restored), (store.experiment_ids(self.client), original)):
+            if found := self.client.search_runs(places, condition, ViewType.ALL):
+                return found[0]
+        return runs.create_run(self.client, trained, restores=name)
 
     def finish(self, run: Run, trained: Record) -> None:
         """Add what an interrupted, unreachable or lost store lacks of a training that ended well."""
         client, run_id = self.client, run.info.run_id
         dataset = Dataset(trained.data_name, (trained.data_md5 or "")[:8], "local", f'{{"uri": "{storage.IMAGES}"}}')
         client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
-        runs.log_parameters(client, run_id, trained)
+        runs.catch_up(client, run_id, trained, milliseconds(trained.started))
         client.log_text(run_id, yaml.safe_dump(changed({}, trained.parameters), sort_keys=False), "params.yaml")
-        logged = runs.last_epoch(client, run_id)
-        rows = [row for row in trained.history if row["epoch"] > logged]
-        runs.log_history(client, run_id, rows, milliseconds(trained.started))
         if trained.run_id != run_id:
             self.restore_previews(run_id, trained)
         if run.data.tags.get(runs.REASON_TAG):

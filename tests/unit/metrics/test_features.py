@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.metrics.features import BLOCKS, EPSILON, FEATURES, HALVING, EfficientNetLite0, features_of
+from pipeline.metrics import features
+from pipeline.metrics.features import BLOCKS, EPSILON, FEATURES, HALVING, EfficientNetLite0
 from pipeline.storage.weights import load_feature_network
 from pipeline.vae.images import to_float
 
@@ -39,13 +41,14 @@ def plainly(state: dict[str, Tensor], images: Tensor) -> Tensor:
 
 def test_features_are_those_of_the_published_network(shapes: Tensor) -> None:
     state = load_feature_network()
-    found = features_of(EfficientNetLite0(state), shapes[:20])
+    found = EfficientNetLite0(state).featurize(shapes[:20])
     assert found.shape == (20, FEATURES)
     torch.testing.assert_close(found, plainly(state, to_float(shapes[:20])), rtol=1e-4, atol=1e-4)
 
 
-def test_features_do_not_depend_on_the_batch_size(shapes: Tensor) -> None:
+def test_features_do_not_depend_on_the_batch_size(shapes: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     network = EfficientNetLite0(load_feature_network())
-    whole = features_of(network, shapes[:50])
+    whole = network.featurize(shapes[:50])
     for batch_size in (1, 7):
-        torch.testing.assert_close(features_of(network, shapes[:50], batch_size), whole, rtol=1e-4, atol=1e-4)
+        monkeypatch.setattr(features, "BATCH_SIZE", batch_size)
+        torch.testing.assert_close(network.featurize(shapes[:50]), whole, rtol=1e-4, atol=1e-4)

@@ -58,7 +58,7 @@ def test_published_sets_that_lack_classes_cover_less() -> None:
 def test_of_a_few_shapes_stronger_damage_is_further_away() -> None:
     drawn = draw_shapes(900, generator(0, "calibration"))
     steps = rungs(drawn.images[:600], drawn.labels[:600], 150, seed=0)
-    found = calibrate(EfficientNetLite0(load_feature_network()), steps, drawn.images[600:], 150)
+    found = calibrate(EfficientNetLite0(load_feature_network()).featurize, steps, drawn.images[600:], 150)
     floor = found["floor"]["frechet"]
     for kind in ("blur", "dropped classes"):
         ladder = [floor, *(rung["frechet"] for rung in found[kind].values())]
