@@ -25,7 +25,7 @@ from torchvision.transforms import ToTensor
 from bench.processes import ROOT
 from pipeline import storage
 from pipeline.params import MODELS, PARAMS_FILE, Model, Params, changed, load_yaml
-from pipeline.study.assignment import BATCH_SIZE, EPOCHS, LATENT_DIM, LEARNING_RATE, AssignmentVAE, assignment_losses
+from pipeline.study.assignment import BATCH_SIZE, LATENT_DIM, LEARNING_RATE, NOTEBOOK, AssignmentVAE, assignment_losses
 from pipeline.vae.device import place, prepare
 from pipeline.vae.images import generator
 from pipeline.vae.networks import VAE, architecture, build_vae
@@ -81,7 +81,7 @@ def train_like_the_notebook(model: Model, images: Tensor, tick: Callable[[], obj
     loader: DataLoader[Tensor] = DataLoader(Images(images), batch_size=BATCH_SIZE, shuffle=True)
     network = AssignmentVAE(model)
     optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
-    for _ in range(EPOCHS[model]):
+    for _ in range(NOTEBOOK[model][0]):
         total = 0.0
         for batch in loader:
             optimizer.zero_grad()

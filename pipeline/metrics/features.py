@@ -21,8 +21,6 @@ BATCH_SIZE = 500
 
 Featurize = Callable[[Tensor], Tensor]  # uint8 images [N, 3, 32, 32] to features, float32 [N, D] on the CPU
 
-Featurize = Callable[[Tensor], Tensor]  # features [N, D] of uint8 images [N, 3, 32, 32]
-
 
 class EfficientNetLite0(nn.Module):
     """EfficientNet (Tan & Le 2019) in its Lite variant, without squeeze-and-excitation and with ReLU6, up to the head.
@@ -49,7 +47,7 @@ class EfficientNetLite0(nn.Module):
     @torch.no_grad()
     def featurize(self, images: Tensor) -> Tensor:
         """Features of uint8 images [N, 3, 32, 32], float32 [N, FEATURES] on the CPU, whatever N and the device."""
-        device = self.stem[-1].weight.device
+        device = next(self.parameters()).device
         return torch.cat([self(batch.to(device)).cpu() for batch in batches(images, BATCH_SIZE)])
 
 

@@ -17,7 +17,6 @@ import yaml
 from pipeline import download, train
 from pipeline.errors import InputError
 from pipeline.params import MODELS, UNSTATED, USED_BY_STAGE, Model, load_params, used_parameters
-from pipeline.storage.weights import YARDSTICK
 from pipeline.study import gradients, survey
 from tests.fixtures import ROOT, TINY, leaves_read, merged, watch, write_params
 
@@ -219,7 +218,7 @@ def test_the_weighted_loss_stands_in_one_line() -> None:
 
 
 def test_results_keep_their_bytes_where_git_converts_line_endings() -> None:
-    asked = ["git", "check-attr", "eol", "text", "--", "reports/README.md", "dvc.lock", str(YARDSTICK)]
+    asked = ["git", "check-attr", "eol", "text", "--", "reports/README.md", "dvc.lock", "models/fc/weights.safetensors"]
     told = subprocess.run(asked, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert told.count(": eol: lf\n") >= 2
     assert "weights.safetensors: text: unset\n" in told

@@ -85,18 +85,16 @@ def test_the_parts_of_the_rate_add_up_to_it(
     assert total == pytest.approx(evaluation.per_image["rate"].mean().item(), rel=1e-6)
 
 
-def test_the_four_columns_have_as_many_images_as_the_test_set(
-    tiny_vae: Callable[..., VAE], shapes: torch.Tensor
-) -> None:
+def test_the_four_columns_have_as_many_images_as_asked_for(tiny_vae: Callable[..., VAE], shapes: torch.Tensor) -> None:
     vae = tiny_vae()
     means = posterior_means(vae, shapes)
     settings = load_params(ROOT / "params.yaml").evaluate.model_copy(update={"draws": 2})
-    sets = list(image_sets(vae, means, means, settings, seed=0))
+    sets = list(image_sets(vae, means, 40, settings, seed=0))
     names = [name for name, _ in sets]
     assert names == ["reconstructions", *2 * ["samples", "drawn"], *2 * ["mixture"], *2 * ["interpolations"]]
-    assert all(images.shape == shapes.shape and images.dtype == torch.uint8 for _, images in sets)
+    assert all(images.shape == (40, *shapes.shape[1:]) and images.dtype == torch.uint8 for _, images in sets)
     for name in set(names) - {"reconstructions"}:
         first, second = (images for other, images in sets if other == name)
         assert not torch.equal(first, second), name
-    again = list(image_sets(vae, means, means, settings, seed=0))
+    again = list(image_sets(vae, means, 40, settings, seed=0))
     assert all(torch.equal(one, other) for (_, one), (_, other) in zip(sets, again, strict=True))
