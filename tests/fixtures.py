@@ -34,7 +34,8 @@ from sqlalchemy import Engine
 from pipeline import download, evaluate, render, train
 from pipeline.params import MODELS, load_params
 from pipeline.sources.shapes import SHAPE_CLASSES, draw_shapes
-from pipeline.tracking import runs
+from pipeline.tracking import runs, store
+from pipeline.tracking.lineage import RECORD_TAG
 from pipeline.vae.images import generator
 from pipeline.vae.networks import VAE, Architecture, build_vae
 from tests.processes import FORKS
@@ -252,7 +253,12 @@ def enter(folder: Path, patch: pytest.MonkeyPatch) -> None:
 
 
 def all_runs(client: MlflowClient) -> list[Run]:
-    return list(client.search_runs([experiment.experiment_id for experiment in client.search_experiments()]))
+    """Those of trainings, finished or not."""
+    return list(client.search_runs(store.experiment_ids(client), "tags.model LIKE '%'"))
+
+
+def drawing_runs(client: MlflowClient) -> list[Run]:
+    return list(client.search_runs(store.experiment_ids(client), f"tags.`{RECORD_TAG}` LIKE '%'"))
 
 
 class Clone:

@@ -62,6 +62,7 @@ def table(result: Trace) -> str:
         f"  made by    {result.stage}{_when(result.started, result.commit, result.dirty)}",
         f"  listed in  {result.listed_in}, sha256 {result.sha256[:12]} agrees",
         f"  data       {result.data_name}, md5 {result.data_md5}",
+        *_run_lines(result, address, "  "),
     ]
     for training in result.trainings:
         lines += [
@@ -72,11 +73,17 @@ def table(result: Trace) -> str:
         ]
         if training.experiment:
             lines.append(f"    experiment {training.experiment}")
-        for run in training.runs:
-            lines += [f"    run        {run['id']}, {run['name']}", f"    open       {address}/{run['page']}"]
-        if training.missing_run:
-            lines.append(f"    run        {training.missing_run}: not in the MLflow store, make ui brings it there")
+        lines += _run_lines(training, address, "    ")
     return "\n".join(lines)
+
+
+def _run_lines(traced: Trace | Training, address: str, indent: str) -> list[str]:
+    lines = []
+    for run in traced.runs:
+        lines += [f"{indent}run        {run['id']}, {run['name']}", f"{indent}open       {address}/{run['page']}"]
+    if traced.missing_run:
+        lines.append(f"{indent}run        {traced.missing_run}: not in the MLflow store, make ui brings it there")
+    return lines
 
 
 def line(result: Trace) -> str:
@@ -139,6 +146,8 @@ class Trace:
     data_name: str
     data_md5: str
     trainings: list[Training]
+    runs: list[dict[str, str]]  # of the stage that drew it, those of the store
+    missing_run: str | None  # of that stage, what the store lacks
 
 
 def trace_file(path: Path) -> Trace:
@@ -164,9 +173,11 @@ def trace_file(path: Path) -> Trace:
         if not (agrees and shown.items() <= record.weights_md5.items()):
             raise InputError(f"{path}: its text names another origin than the record of {record.stage} in {shelf.name}")
     trainings = [_training(path, shelf, record, model, weights_md5) for model, weights_md5 in shown.items()]
+    drawn = [run for run in stored_runs() if run.tags.get(lineage.RECORD_TAG) == record.execution]
+    missing = record.execution if path.suffix == ".png" and not drawn else None
     return Trace(
         str(path), sha256, record.stage, record.started, record.commit, record.dirty,
-        shelf.name, record.data_name, record.data_md5 or md5, trainings,
+        shelf.name, record.data_name, record.data_md5 or md5, trainings, _pages(drawn), missing,
     )  # fmt: skip
 
 
@@ -198,13 +209,13 @@ def _training(path: Path, shelf: Shelf, user: Record, name: str, weights_md5: st
 
 def _with_runs(record: Record, weights_md5: str) -> Training:
     """A training and the store's runs that have its weights."""
-    runs = [run for run in stored_runs() if run.tags[lineage.WEIGHTS_TAG] == weights_md5]
+    runs = [run for run in stored_runs() if run.weights_md5 == weights_md5]
     known = {run.id for run in runs} | {run.tags.get(lineage.ORIGINAL_TAG) for run in runs}
     missing = (record.run_id or f"{lineage.UNTRACKED} {record.started}") not in known
     return Training(
         str(record.model), weights_md5, float(record.parameters["kl_weight"]), record.commit, record.dirty,
         record.experiment, record.started, record.parameters,
-        [{"id": run.id, "name": run.name, "page": run.page} for run in runs],
+        _pages(runs),
         (record.run_id or "none was written while it trained") if missing else None,
     )  # fmt: skip
 
@@ -214,8 +225,8 @@ def _trace_in_store(path: Path, sha256: str) -> Trace:
     records = {}
     for run in stored_runs():
         tags = run.tags
-        if any(sha256 in value.split() for value in tags.values()):
-            records[tags[lineage.WEIGHTS_TAG]] = Record(
+        if run.weights_md5 and any(sha256 in value.split() for value in tags.values()):
+            records[run.weights_md5] = Record(
                 f"train@{tags['model']}", run.params, tags["data.name"], tags.get("data.md5"), run_id=run.id,
                 started=run.started, commit=tags.get("git.commit"), experiment=tags.get("dvc.exp"),
                 dirty={"True": True, "False": False}.get(tags.get("git.dirty", "")),
@@ -226,8 +237,12 @@ def _trace_in_store(path: Path, sha256: str) -> Trace:
     first = next(iter(records.values()))
     return Trace(
         str(path), sha256, "a stage whose record is gone", None, None, None,
-        "the store's tags", first.data_name, first.data_md5 or "", trainings,
+        "the store's tags", first.data_name, first.data_md5 or "", trainings, [], None,
     )  # fmt: skip
+
+
+def _pages(runs: Sequence[lineage.StoredRun]) -> list[dict[str, str]]:
+    return [{"id": run.id, "name": run.name, "page": run.page} for run in runs]
 
 
 def _diagnosis(path: Path) -> str:

@@ -82,7 +82,7 @@ def comparison() -> str | None:
     from pipeline.tracking import store
 
     client = store.open_store()
-    runs = [run for run in store.stored_runs(client) if "study.cell" not in run.tags]
+    runs = [run for run in store.stored_runs(client) if run.weights_md5 and "study.cell" not in run.tags]
     if not runs:
         return None
     experiment = runs[-1].experiment

@@ -29,6 +29,7 @@ ARTIFACTS = "mlartifacts"
 WEIGHTS_TAG = "weights.md5"  # of a run, set last: what has it is complete
 ORIGINAL_TAG = "original.run_id"  # of a run that was rebuilt from a record: the run that it stands for
 WEIGHTS_TEXT = ".weights.md5"  # of a figure, after the name of a model
+RECORD_TAG = "record"  # of the run of a stage that drew images, set last: the stage and its start
 UNTRACKED = "untracked"  # or this and its start, for a training that MLflow never saw
 
 
@@ -42,6 +43,11 @@ class StoredRun:
     started: str  # UTC
     params: dict[str, str]
     tags: dict[str, str]
+
+    @property
+    def weights_md5(self) -> str | None:
+        """Of the weights that a training made; None for a stage that drew images."""
+        return self.tags.get(WEIGHTS_TAG)
 
     @property
     def experiment(self) -> str:

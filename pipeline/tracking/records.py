@@ -71,6 +71,16 @@ class Record:
         return f"{self.data_name}/study" if self.cell else self.data_name
 
     @property
+    def images(self) -> dict[str, str]:
+        """The sha256 of each image that its stage drew, by path."""
+        return {path: hashes["sha256"] for path, hashes in self.outputs.items() if path.endswith(".png")}
+
+    @property
+    def execution(self) -> str:
+        """What tells it from its stage's other executions."""
+        return f"{self.stage} {self.started}"
+
+    @property
     def ended(self) -> str:
         """UTC, like started."""
         ended = datetime.fromisoformat(self.started) + timedelta(seconds=self.seconds)

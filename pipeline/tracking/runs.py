@@ -57,6 +57,22 @@ def create_run(client: MlflowClient, record: Record, restores: str | None = None
     return client.create_run(experiment, milliseconds(record.started), known, record.name)
 
 
+def create_drawing(client: MlflowClient, experiment: str, record: Record) -> Run:
+    """A new run for the record of a stage that drew images."""
+    tags = {
+        ORIGINAL_TAG: record.execution,
+        "dvc.stage": record.stage,
+        "dvc.exp": record.experiment,
+        "data.name": record.data_name,
+        "data.md5": record.data_md5,
+        "git.commit": record.commit,
+        "mlflow.source.name": f"python -m pipeline {record.stage}",
+        "mlflow.source.type": "LOCAL",
+    }
+    known = {key: value for key, value in tags.items() if value}
+    return client.create_run(experiment, milliseconds(record.started), known, record.stage)
+
+
 def catch_up(client: MlflowClient, run_id: str, record: Record, time: int) -> int:
     """Log what a run lacks of a training's parameters and epochs; return the last epoch that it had, 0 for none."""
     parameters = {"model": record.model, **record.parameters}  # those that it has already may come again

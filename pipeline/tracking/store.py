@@ -27,7 +27,7 @@ from pipeline.tracking.lineage import ARTIFACTS, StoredRun, database, store_uri
 ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)  # of a store; those of requests are OSErrors
 ANSWER_SECONDS = 5.0  # for a server to show that it is there
 DESCRIPTION = "FC and conv VAEs on {name}. The chart view compares them: the slider under the images picks the epoch."
-COMPLETE = f"tags.`{lineage.WEIGHTS_TAG}` LIKE '%'"
+COMPLETE = [f"tags.`{tag}` LIKE '%'" for tag in (lineage.WEIGHTS_TAG, lineage.RECORD_TAG)]
 MOST = 50_000  # runs that MLflow gives at once
 
 
@@ -81,9 +81,10 @@ def exclusively() -> Iterator[None]:
 
 
 def stored_runs(client: MlflowClient | None = None) -> list[StoredRun]:
-    """All complete runs of the store, oldest first."""
+    """All complete runs of the store: first the trainings, then the stages that drew images, each oldest first."""
     client = client or open_store()
-    runs = client.search_runs(experiment_ids(client), COMPLETE, order_by=["start_time ASC"], max_results=MOST)
+    experiments, order = experiment_ids(client), ["start_time ASC"]
+    runs = [run for tag in COMPLETE for run in client.search_runs(experiments, tag, order_by=order, max_results=MOST)]
     return [
         StoredRun(
             run.info.run_id, run.info.run_name, f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}",

@@ -17,7 +17,7 @@ from pipeline.errors import InputError
 from pipeline.params import MODELS, changed
 from pipeline.tracking import lineage, runs, store
 from pipeline.tracking.experiments import RESULTS, experiment_revisions, export
-from pipeline.tracking.lineage import ORIGINAL_TAG, UNTRACKED, WEIGHTS_TAG
+from pipeline.tracking.lineage import ORIGINAL_TAG, RECORD_TAG, UNTRACKED, WEIGHTS_TAG, StoredRun
 from pipeline.tracking.records import Record, beside, load_records, lock_beside, locked_beside, record_folders
 from pipeline.tracking.runs import milliseconds, one_line, warn_once
 from pipeline.tracking.store import ERRORS, artifact_folder, exclusively, experiment_id
@@ -35,8 +35,13 @@ def update_store(*folders: Path) -> None:
     """
     try:
         client = store.open_store()
-        for folder in folders or (storage.RUNS,):
-            _Folder(client, folder).update()
+        known = [_Folder(client, folder) for folder in folders or (storage.RUNS,)]
+        for folder in known:
+            folder.update()
+        with exclusively():  # once all trainings that images show have their runs
+            stored = store.stored_runs(client)
+            for folder in known:
+                folder.add_drawings(stored)
         if index := lineage.stored_runs_path():
             with exclusively():
                 lineage.save_stored_runs(index, store.stored_runs(client))
@@ -63,6 +68,7 @@ class _Folder:
 
     def __init__(self, client: MlflowClient, folder: Path) -> None:
         self.client, self.folder = client, folder
+        self.records: list[Record] = []
         self.registers = folder.resolve() == storage.main_checkout() / storage.RUNS
         self.leads = self.registers or folder.resolve().is_relative_to(storage.main_checkout() / "study")
 
@@ -86,6 +92,40 @@ class _Folder:
                         if store.is_outage(error):  # for every other record as well
                             raise
                         _warn_later(error)
+
+    def add_drawings(self, stored: Sequence[StoredRun]) -> None:
+        """A run for each stage that drew images, where `stored` has none."""
+        complete = {run.tags.get(RECORD_TAG) for run in stored}
+        for record in self.records:
+            if record.images and record.execution not in complete:
+                shown = [run for run in stored if run.weights_md5 in record.weights_md5.values()]
+                self.add_drawing(record, shown)
+
+    def add_drawing(self, record: Record, shown: Sequence[StoredRun]) -> None:
+        """The run of a stage with the images that it drew; it and the trainings that they show name each other."""
+        client = self.client
+        experiment = experiment_id(client, f"{record.data_name}/figures")
+        same = f"tags.`{ORIGINAL_TAG}` = '{record.execution}'"
+        if found := client.search_runs([experiment], same, ViewType.ALL):
+            if found[0].info.lifecycle_stage != LifecycleStage.ACTIVE:
+                return  # and stays deleted
+            run = found[0]
+        else:
+            run = runs.create_drawing(client, experiment, record)
+        run_id = run.info.run_id
+        with tempfile.TemporaryDirectory() as folder:
+            for path, sha256 in record.images.items():
+                image = beside(self.folder, Path(path))
+                if image.exists() and storage.sha256(image) == sha256:
+                    shutil.copy(image, folder)
+                    client.set_tag(run_id, f"figure.{image.stem}", sha256)
+            client.log_artifacts(run_id, folder)
+        links = "\n".join(f"- [{run.name}]({run.page})" for run in shown)
+        client.set_tag(run_id, "mlflow.note.content", f"Images of DVC stage {record.stage}, which show\n\n{links}")
+        for training in shown:
+            client.set_tag(training.id, f"drawn.by.{record.stage}", run_id)
+        client.set_terminated(run_id, "FINISHED", end_time=milliseconds(record.ended))
+        client.set_tag(run_id, RECORD_TAG, record.execution)
 
     def finished_runs(self, trained: Record) -> Sequence[Run]:
         """All runs with the weights of a training record, its own among them: finished now, or rebuilt when lost."""

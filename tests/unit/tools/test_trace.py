@@ -65,6 +65,12 @@ def test_a_image_leads_to_data_weights_code_and_run(finished: Path, capsys: pyte
     assert Record.load(record_path("train@fc")).weights_md5["fc"] not in printed
 
 
+def test_every_image_names_the_run_of_the_stage_that_drew_it(finished: Path) -> None:
+    for path in Record.load(record_path("render")).images:
+        result = trace.trace_file(Path(path))
+        assert [run["name"] for run in result.runs] == ["render"], path
+
+
 def test_programs_get_json(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert traced("--json", str(storage.FIGURES / "interpolation.png"), "nowhere.png") == 1
     (found, missing) = json.loads(capsys.readouterr().out)
@@ -90,7 +96,7 @@ def test_a_copy_elsewhere_is_the_same_image(finished: Path, tmp_path: Path) -> N
 def test_all_is_a_line_for_each_file(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert traced("--all") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 10 + 4 + 3 + 3  # figures, curves, metrics, weights
+    assert len(lines) == 9 + 4 + 2 + 2  # figures, curves, metrics, weights
     assert all(line.startswith("ok ") for line in lines)
 
 

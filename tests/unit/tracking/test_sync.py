@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -15,7 +16,7 @@ from mlflow.tracking import MlflowClient
 from pipeline import storage
 from pipeline.tracking import lineage, runs, store, sync
 from pipeline.tracking.records import Record, record_path
-from tests.fixtures import all_runs
+from tests.fixtures import all_runs, drawing_runs
 from tests.processes import at_once
 
 
@@ -111,6 +112,43 @@ def test_new_metrics_and_figures_of_the_checkout_replace_the_old(copied: Path) -
     assert run.data.metrics["test/mse"] == 0.5
     assert run.data.tags["figure.fc_samples"].split() == [old, drawn["outputs"][str(figure)]["sha256"]]
     assert Path(client.download_artifacts(run.info.run_id, "samples.png")).read_bytes() == figure.read_bytes()
+
+
+def test_a_stage_that_draws_has_one_run_with_its_images_and_links_to_the_trainings(copied: Path) -> None:
+    without_store(copied)
+    sync.update_store()
+    sync.update_store()
+    client = store.open_store()
+    (drawn,) = drawing_runs(client)
+    record = Record.load(record_path("render"))
+    assert client.get_experiment(drawn.info.experiment_id).name == f"{record.data_name}/figures"
+    assert {file.path for file in client.list_artifacts(drawn.info.run_id)} == {
+        Path(path).name for path in record.images
+    }
+    trainings = all_runs(client)
+    assert len(trainings) == 2
+    for run in trainings:
+        assert f"runs/{run.info.run_id})" in drawn.data.tags["mlflow.note.content"]
+        assert run.data.tags["drawn.by.render"] == drawn.info.run_id
+    client.delete_run(drawn.info.run_id)
+    sync.update_store()
+    assert drawing_runs(client) == []
+
+
+def test_a_drawing_run_that_was_interrupted_goes_on(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_store(copied)
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "create_drawing", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            sync.update_store()
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_artifacts", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            sync.update_store()
+    assert drawing_runs(store.open_store()) == []
+    sync.update_store()
+    (drawn,) = drawing_runs(store.open_store())
+    assert drawn.info.status == "FINISHED"
 
 
 def test_a_deleted_experiment_stays_deleted_until_a_new_training(
