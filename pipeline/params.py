@@ -58,6 +58,7 @@ NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d{1,2})?", re.IGNORECASE | r
 TOO_LARGE = 2**31  # for the counts of some library
 PositiveInt = Annotated[int, Field(gt=0, lt=TOO_LARGE)]
 NonNegativeInt = Annotated[int, Field(ge=0, lt=TOO_LARGE)]
+Estimator = Literal["reparameterized", "score_function", "leave_one_out"]
 Precision = Literal["float32", "bfloat16"]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -167,8 +168,9 @@ class Survey(Section):
 
 
 class Gradients(Section):
-    """What estimators of gradients are measured with."""
+    """An estimator of gradients, and what it is measured with."""
 
+    estimator: Estimator
     draws: Annotated[int, Field(ge=2, lt=TOO_LARGE)]
     pixels: PositiveInt
     largest_latent_dim: PositiveInt

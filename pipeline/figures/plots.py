@@ -106,7 +106,7 @@ def rate_per_dimension(title: str, rates: Mapping[Model, Sequence[float]]) -> Fi
     return _finished(figure)
 
 
-def calibration(title: str, ladders: Mapping[str, Mapping[str, Any]]) -> Figure:
+def damages(title: str, ladders: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Distances of damaged and generated images: above Fréchet with its floor, below how the sets cover each other.
 
     `ladders` has the distances by kind of damage and strength; under "floor" those of undamaged images.

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from matplotlib.figure import Figure
@@ -12,9 +12,8 @@ from pipeline import storage
 from pipeline.figures import plots, rows_of_images
 from pipeline.metrics import over_draws
 from pipeline.metrics.latents import encoded, mixture_latents
-from pipeline.params import STUDY_PARAMS, Survey, load_params, load_yaml, used_parameters
+from pipeline.params import STUDY_PARAMS, Estimator, Survey, load_params, load_yaml, used_parameters
 from pipeline.storage.weights import Trained, load_images, load_weights
-from pipeline.study.gradients import ESTIMATORS
 from pipeline.tracking import lineage
 from pipeline.tracking.records import CELLS, Record
 from pipeline.vae.device import prepare
@@ -38,9 +37,9 @@ def main() -> None:
     files |= {name: metrics_path(name, "gradients") for name in study["gradients"]}
     found = {name: storage.load_json(path) for name, path in files.items()}
     rows = [flat(found[name]) | {"kl_weight": cell["set"]["kl_weight"]} for name, cell in sweep.items()]
-    codes, gradients = [flat(found[name]) for name in autoencoders], [found[name] for name in study["gradients"]]
+    codes, gradients = [flat(found[name]) for name in autoencoders], by_seed(study["gradients"], found)
     in_strips = [name for name, cell in (sweep | autoencoders).items() if cell["set"]["seed"] == 0]
-    weights = {name: CELLS / name / storage.weights_path("conv") for name in [*sweep, *in_strips]}
+    weights = {name: CELLS / name / storage.weights_path("conv") for name in [*sweep, *in_strips, *study["gradients"]]}
     trained = {name: load_weights(weights[name], device) for name in in_strips}
     (train, test), data = load_images("train_images", "test_images")
     settings, used = params.survey, used_parameters(params, "survey")
@@ -51,17 +50,15 @@ def main() -> None:
     estimated = next(iter(study["gradients"].values()))["set"]
     weighted = {name: model for name, model in trained.items() if name in sweep}
     compared = {name: m for name, m in trained.items() if name in autoencoders or m.parameters["kl_weight"] == 1}
-    known = [seed["known_model"] for seed in gradients]
-    elbos: dict[str, list[list[float]]] = {
-        name: [seed["vae"][name]["elbo"] for seed in gradients] for name in ESTIMATORS
-    }
+    known = [known_rows(seed) for seed in gradients]
+    elbos = {name: [seed[name]["vae"]["elbo"] for seed in gradients] for name in get_args(Estimator)}
     epochs = f"{data.name}, conv, epochs: {estimated['train.epochs']}"
     by_weight = weight_strips(list(weighted.values()), test)
     by_code = code_strips(list(compared.values()), train, test, settings)
     drawn: list[tuple[str, Iterable[str], Figure]] = [  # name, trainings that it shows, figure
         ("kl_weights", sweep, plots.kl_weights(f"The weight of the KL term: {where}", rows)),
         ("smoothness", sweep, plots.smoothness(f"Smoothness by kl_weight: {where}", rows, 1 / (settings.steps - 1))),
-        ("estimators", (), plots.estimators(f"Estimators of gradients: {epochs}", known, elbos)),  # keep no weights
+        ("estimators", study["gradients"], plots.estimators(f"Estimators of gradients: {epochs}", known, elbos)),
         ("kl_weights_pictures", weighted, rows_of_images(f"Pictures by kl_weight: {where}", by_weight)),
         ("autoencoder", compared, rows_of_images(f"An autoencoder, and the VAE with kl_weight 1: {where}", by_code)),
     ]
@@ -78,6 +75,24 @@ def main() -> None:
     record.save([storage.IMAGES, *files.values(), *weights.values()], [ANSWERS, *figures])
 
 
+def by_seed(cells: Mapping[str, Numbers], found: Mapping[str, Numbers]) -> list[dict[str, Numbers]]:
+    """What was found in cells, by the estimator that each has, for each of their seeds."""
+    seeds: dict[int, dict[str, Numbers]] = {}
+    for name, cell in cells.items():
+        seeds.setdefault(cell["set"]["seed"], {})[cell["set"]["gradients.estimator"]] = found[name]
+    return list(seeds.values())
+
+
+def known_rows(estimators: Mapping[str, Numbers]) -> list[dict[str, float]]:
+    """Relative variances in the known model by estimator, a row for each latent size."""
+    columns = zip(*(found["known_model"] for found in estimators.values()), strict=True)
+    return [
+        {"latent_dim": cells[0]["latent_dim"]}
+        | {name: cell["variance"] for name, cell in zip(estimators, cells, strict=True)}
+        for cells in columns
+    ]
+
+
 def flat(survey: Mapping[str, Numbers]) -> Numbers:
     """The numbers of all measures of a survey."""
     return {name: value for values in survey.values() for name, value in values.items()}
@@ -88,15 +103,19 @@ def metrics_path(cell: str, stage: str) -> Path:
     return CELLS / cell / storage.METRICS / f"conv_{stage}.json"
 
 
-def numbers(sweep: Sequence[Numbers], autoencoders: Sequence[Numbers], gradients: Sequence[Numbers]) -> Numbers:
+def numbers(
+    sweep: Sequence[Numbers], autoencoders: Sequence[Numbers], gradients: Sequence[dict[str, Numbers]]
+) -> Numbers:
     """Means over seeds with their intervals, of a row for each training."""
     weights = sorted({row["kl_weight"] for row in sweep})
-    known = zip(*(seed["known_model"] for seed in gradients), strict=True)
+    known = zip(*(known_rows(seed) for seed in gradients), strict=True)
     return {
         "sweep": [over_seeds([row for row in sweep if row["kl_weight"] == weight]) for weight in weights],
         "autoencoder": over_seeds(autoencoders),
         "known_model": [over_seeds(rows) for rows in known],
-        "estimators": {name: over_seeds([counted(seed["vae"][name]) for seed in gradients]) for name in ESTIMATORS},
+        "estimators": {
+            name: over_seeds([counted(seed[name]["vae"]) for seed in gradients]) for name in get_args(Estimator)
+        },
     }
 
 

@@ -61,7 +61,7 @@ def main() -> None:
     storage.save_json(METRICS, {"data": {"name": data.name, "md5": data.md5}, "images": count, **ladders})
     title = f"Distances of damaged and of generated images from validation images: {data.name}"
     text = lineage.figure_text(data.md5, record.weights_md5, used, lineage.code_hash("calibration"))
-    storage.save_figure(FIGURE, plots.calibration(title, ladders), text)
+    storage.save_figure(FIGURE, plots.damages(title, ladders), text)
     record.save([storage.IMAGES, *SAMPLED.values()], [METRICS, FIGURE])
 
 

@@ -1,50 +1,52 @@
-"""How do gradients get through a random draw? Estimators of them, in a known model and in trainings of a VAE."""
+"""How do gradients get through a random draw? An estimator of them, in a known model and in a training of a VAE."""
 
 import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pipeline import storage
-from pipeline.params import Gradients, Model, Params, load_params, used_parameters
-from pipeline.storage.weights import load_images
+from pipeline.params import Estimator, Gradients, Model, Params, load_params, used_parameters
+from pipeline.storage.weights import load_images, save_trained
+from pipeline.tracking import sync
 from pipeline.tracking.records import Record
 from pipeline.vae.device import place, prepare
 from pipeline.vae.distributions import LOG_2_PI, DiagonalGaussian
 from pipeline.vae.images import generator, to_float
 from pipeline.vae.networks import VAE, architecture, build_vae
 from pipeline.vae.objective import Terms, rate
-from pipeline.vae.training import NonFiniteError, Training, validate
+from pipeline.vae.training import EpochMetrics, NonFiniteError, Training, validate
 
-Estimator = Literal["reparameterized", "score_function", "leave_one_out"]
-ESTIMATORS: tuple[Estimator, ...] = get_args(Estimator)
 LogLikelihood = Callable[[Tensor], Tensor]  # log p(x|z) of latents [B, latent_dim], nats, [B]
 
 
 def main(model: Model) -> None:
-    """Measure every estimator, with the network that `model` names."""
+    """Train with the estimator and measure it; both stages of a cell, with a record each."""
     params = load_params()
     device = prepare(params.run.threads)
     images, data = load_images("train_images", "validation_images")
     train, validation = (place(part, device) for part in images)
-    record = Record(f"gradients@{model}", used_parameters(params, "gradients", model), data.name, data.md5)
+    used = used_parameters(params, "gradients", model)
+    record = Record(f"train@{model}", used, data.name, data.md5)
+    vae = build_vae(architecture(params, model), params.seed).to(device)
+    found = trained(vae, train, validation, params, record.history)
+    save_trained(vae, data.name, data.md5, used)
+    weights, metrics = storage.weights_path(model), storage.METRICS / f"{model}_gradients.json"
+    record.weights_md5 = {model: storage.md5(weights)}
+    record.save([storage.IMAGES], [weights])
 
-    known = in_a_known_model(params.gradients, params.seed)
-    trainings = {}
-    for estimator in ESTIMATORS:
-        vae = build_vae(architecture(params, model), params.seed).to(device)
-        trainings[estimator] = trained(estimator, vae, train, validation, params)
-    metrics = storage.METRICS / f"{model}_gradients.json"
-    storage.save_json(metrics, {"known_model": known, "vae": trainings})
-    record.save([storage.IMAGES], [metrics])
+    measured = Record(f"gradients@{model}", used, data.name, data.md5, record.weights_md5)
+    storage.save_json(metrics, {"known_model": in_a_known_model(params.gradients, params.seed), "vae": found})
+    measured.save([storage.IMAGES, weights], [metrics])
+    sync.update_store()
 
 
 def in_a_known_model(settings: Gradients, seed: int) -> list[dict[str, float]]:
-    """Relative variance of each estimator in a linear Gaussian model, by latent size."""
+    """Relative variance of the estimator in a linear Gaussian model, by latent size."""
     rows = []
     for latent_dim in (2**power for power in range(int(math.log2(settings.largest_latent_dim)) + 1)):
         rng = generator(seed, f"linear Gaussian model of {latent_dim}")
@@ -52,17 +54,18 @@ def in_a_known_model(settings: Gradients, seed: int) -> list[dict[str, float]]:
         noise = torch.randn(settings.draws, settings.estimates, latent_dim, generator=rng).double()
         posterior = DiagonalGaussian(*torch.zeros(2, settings.estimates, latent_dim, dtype=torch.float64))
         exact = model.gradient(posterior.mean[0], posterior.log_std[0])
-        found = {name: posterior_gradients(name, posterior, model.log_likelihood, noise) for name in ESTIMATORS}
-        rows.append({"latent_dim": latent_dim} | {name: relative_variance(found[name], exact) for name in ESTIMATORS})
+        found = posterior_gradients(settings.estimator, posterior, model.log_likelihood, noise)
+        rows.append({"latent_dim": latent_dim, "variance": relative_variance(found, exact)})
     return rows
 
 
-def trained(estimator: Estimator, vae: VAE, train: Tensor, validation: Tensor, params: Params) -> dict[str, Any]:
-    """A training with an estimator: elbo of its steps, relative variance before and after, validation at its end.
+def trained(vae: VAE, train: Tensor, validation: Tensor, params: Params, history: list[EpochMetrics]) -> dict[str, Any]:
+    """A training with the estimator: elbo of its steps, relative variance before and after, validation at its end.
 
-    It ends before a step that is not finite.
+    It ends before a step that is not finite; each epoch's metrics go into `history`.
     """
     settings, seed, elbos = params.gradients, params.seed, list[float]()
+    estimator = settings.estimator
 
     def bound(vae: VAE, images: Tensor, rng: torch.Generator) -> Terms:
         noise = torch.randn(settings.draws, len(images), vae.architecture.latent_dim, generator=rng).to(vae.device)
@@ -76,8 +79,7 @@ def trained(estimator: Estimator, vae: VAE, train: Tensor, validation: Tensor, p
     before = variance_in(vae, estimator, images, settings, seed)
     training = Training(vae, train, validation, params.train, params.kl_weight, seed, bound)
     with suppress(NonFiniteError):
-        for _ in training.epochs():
-            pass
+        history.extend(training.epochs())
     after = variance_in(vae, estimator, images, settings, seed)
     held_out = validate(vae, validation, params.train.batch_size, generator(seed, "validation noise"))
     return {"variance_before": before, "variance_after": after, "elbo": elbos[: training.step]} | held_out

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
 from pipeline import download, storage
+from pipeline.params import Estimator
 from pipeline.study import answers, cells, report
-from pipeline.study.gradients import ESTIMATORS
 from pipeline.tracking.records import CELL_VARIABLE, CELLS, Record
 from tests.fixtures import ROOT
 
@@ -28,7 +28,11 @@ STUDY: dict[str, Any] = {
     "sweep": SWEEP,
     "autoencoders": AUTOENCODERS,
     "trainings": SWEEP | AUTOENCODERS,
-    "gradients": {f"gradients-{seed}": cell(seed, **{"train.learning_rate": 0.001}) for seed in (0, 1)},
+    "gradients": {
+        f"{estimator}-{seed}": cell(seed, **{"train.learning_rate": 0.001, "gradients.estimator": estimator})
+        for estimator in get_args(Estimator)
+        for seed in (0, 1)
+    },
 }
 STAGES = {"trainings": ("train", "survey"), "gradients": ("gradients",)}
 
@@ -61,14 +65,18 @@ def test_every_number_is_a_mean_over_seeds_with_its_interval() -> None:
     assert found["sweep"][0]["rate"]["interval"] is None
     assert "rate" not in found["autoencoder"]
     assert 0 <= found["autoencoder"]["prior_outside"]["value"] <= 1
-    assert found["estimators"].keys() == set(ESTIMATORS)
+    assert found["estimators"].keys() == set(get_args(Estimator))
     assert [row["latent_dim"] for row in found["known_model"]] == [1, 2]
 
     text = report.render_report(storage.load_json(ROOT / report.CLAIMS), found)
     assert f"| 1 (2) | {report.shown(rate, '.1f')} |" in text
 
     record = Record.load(storage.RUNS / "answers.json")
-    shown = {"kl_weights": list(STUDY["sweep"]), "smoothness": list(STUDY["sweep"]), "estimators": []}
+    shown = {
+        "kl_weights": list(STUDY["sweep"]),
+        "smoothness": list(STUDY["sweep"]),
+        "estimators": list(STUDY["gradients"]),
+    }
     shown |= {"kl_weights_pictures": ["kl-0-0", "kl-1-0", "kl-16-0"], "autoencoder": ["kl-1-0", "autoencoder-0"]}
     for name, names in shown.items():
         chunks = storage.load_figure_text(storage.FIGURES / f"{name}.png")

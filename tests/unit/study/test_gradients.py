@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import pytest
 import torch
 
-from pipeline.params import Gradients, load_params
+from pipeline.params import Estimator, Gradients, load_params
 from pipeline.sources.shapes import draw_shapes
 from pipeline.study.gradients import (
-    ESTIMATORS,
-    Estimator,
     expected_log_likelihood,
     linear_gaussian,
     log_density,
@@ -22,9 +21,11 @@ from pipeline.study.gradients import (
 from pipeline.vae.distributions import DiagonalGaussian
 from pipeline.vae.images import generator, to_float
 from pipeline.vae.networks import Architecture, build_vae
+from pipeline.vae.training import EpochMetrics
 from tests.fixtures import ROOT
 from tests.unit.vae.test_training import SETTINGS
 
+ESTIMATORS: tuple[Estimator, ...] = get_args(Estimator)
 DRAWS, ESTIMATES, LATENTS = 2, 40_000, 3
 
 
@@ -96,13 +97,16 @@ def test_a_vae_trains_with_each_estimator_and_ends_before_numbers_break(estimato
     gradients = posterior_gradients(estimator, vae.encode(shown), lambda z: vae.decode(z).log_prob(shown), noise)
     assert gradients.shape == (4, 8)
     settings = Gradients(
-        draws=DRAWS, pixels=8, largest_latent_dim=2, estimates=2, variance_images=4, variance_estimates=1,
-        reference_estimates=2,
+        estimator=estimator, draws=DRAWS, pixels=8, largest_latent_dim=2, estimates=2, variance_images=4,
+        variance_estimates=1, reference_estimates=2,
     )  # fmt: skip
     params = load_params(ROOT / "params.yaml").model_copy(update={"train": SETTINGS, "gradients": settings})
     steps = SETTINGS.epochs * 64 // SETTINGS.batch_size
-    assert len(trained(estimator, vae, images, images, params)["elbo"]) == steps
+    history: list[EpochMetrics] = []
+    assert len(trained(vae, images, images, params, history)["elbo"]) == steps
+    assert len(history) == SETTINGS.epochs
     broken = SETTINGS.model_copy(update={"learning_rate": 1e30, "warmup_epochs": 0.0})
-    found = trained(estimator, vae, images, images, params.model_copy(update={"train": broken}))
+    found = trained(vae, images, images, params.model_copy(update={"train": broken}), history := [])
+    assert history == []
     assert len(found["elbo"]) == 1
     assert math.isfinite(found["elbo"][0])
