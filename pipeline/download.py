@@ -6,13 +6,14 @@ from pathlib import Path
 from pipeline import storage
 from pipeline.errors import InputError, printable
 from pipeline.params import Data, load_params, used_parameters
-from pipeline.sources import Source, make_splits
+from pipeline.sources import Source, content_sha256, make_splits
 from pipeline.sources.folder import read_folder
 from pipeline.sources.shapes import SHAPE_CLASSES, SHAPES_TEST, SHAPES_TRAIN, draw_shapes
 from pipeline.tracking.records import Record
 from pipeline.vae.images import generator
 
 LEAST_TRAIN, LEAST_TEST = 2, 4  # images that have a deviation; two pairs for what lies between images
+CIFAR10_TRAIN = "27de091f2abdc0e4ed9164d3b4fb2b59b5dc7c708f599772b3c2eeb50ff266bc"  # content_sha256 of the archive's
 
 
 def main() -> None:
@@ -55,6 +56,12 @@ def read_source(data: Data, seed: int) -> Source:
 
         return read_cifar10(data.url)
     if data.source == "folder":
-        return read_folder(storage.main_checkout() / Path(data.path or ""))
+        source = read_folder(storage.main_checkout() / Path(data.path or ""))
+        if data.name == "cifar10" and content_sha256(source.train) != CIFAR10_TRAIN:
+            raise InputError(
+                f"data.name: found 'cifar10', expected another name, because in {data.path} are other training images "
+                "than in the official archive"
+            )
+        return source
     train = draw_shapes(SHAPES_TRAIN, generator(seed, "shapes train"))
     return Source(train, draw_shapes(SHAPES_TEST, generator(seed, "shapes test")), list(SHAPE_CLASSES))

@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
 from pipeline import download, storage
-from pipeline.sources import cifar10
+from pipeline.sources import Split, cifar10, content_sha256
 from pipeline.tracking.records import Record, record_path
 from tests.fixtures import TINY, merged, write_params
 from tests.refusals import refused
@@ -178,6 +179,34 @@ def test_the_official_archive_is_read_from_another_address(workspace: Path, arch
     assert all(labels[pixels] == label for pairs in found.values() for pixels, label in pairs)
     assert {pixels for pixels, _ in found["test"]} == {row.tobytes() for row in batch(5)["data"]}
     assert len({pixels for pairs in found.values() for pixels, _ in pairs}) == 14
+
+
+def test_a_folder_of_the_archives_images_gives_the_same_split_and_may_have_its_name(
+    workspace: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(workspace, source="cifar10", name="cifar10", url=archive.as_uri(), validation=4)
+    download.main()
+    expected, header = storage.load_tensors(storage.IMAGES)
+
+    for number, name in enumerate(BATCHES):
+        for row, (pixels, label) in enumerate(zip(*batch(number).values(), strict=True)):
+            path = workspace / "own" / name.partition("_")[0].replace("data", "train") / CLASSES[label]
+            path.mkdir(parents=True, exist_ok=True)
+            image = Image.fromarray(pixels.reshape(3, 32, 32).transpose(1, 2, 0))
+            image.save(path / f"{number}{row}.png")
+    configure(workspace, source="folder", name="cifar10", path="own", validation=4)
+    with refused("data.name: found 'cifar10'", "other training images than in the official archive"):
+        download.main()
+    images, labels = (
+        torch.from_numpy(np.concatenate([expected[f"{split}_{kind}"] for split in ("train", "validation")]))
+        for kind in ("images", "labels")
+    )
+    monkeypatch.setattr(download, "CIFAR10_TRAIN", content_sha256(Split(images, labels)))
+    download.main()
+    found, of_folder = storage.load_tensors(storage.IMAGES)
+    assert of_folder["classes"] == header["classes"]
+    assert found.keys() == expected.keys()
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
 
 
 def test_a_whole_archive_is_not_fetched_again(workspace: Path, archive: Path) -> None:
