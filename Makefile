@@ -26,7 +26,7 @@ study: history $(READY)  ## the assignment's claims and questions, measured: rep
 publish: history $(READY)  ## the results in git: run on the best data at hand, commit reports/, dvc.lock, README's tables
 	.venv/bin/python -m pipeline publish $(PUBLISH)
 
-yardstick: $(READY)  ## the classifier behind the distances, trained anew on data/images.safetensors; commit what changes
+yardstick: $(READY)  ## the classifier behind the distances, trained anew on the images in data/; commit what changes
 	.venv/bin/python -m pipeline yardstick
 	.venv/bin/dvc commit --quiet --force yardstick
 
@@ -52,7 +52,7 @@ bench: history $(READY)  ## how fast it is, beside the assignment's way and pyth
 	$(PEERS)
 	.venv/bin/python -m bench.speed $(PUBLISH)
 
-peers: $(READY)  ## against pythae on data/images.safetensors, in equal time; three trainings
+peers: $(READY)  ## against pythae on the images in data/, in equal time; three trainings
 	$(PEERS)
 	.venv/bin/python -m bench.peers
 

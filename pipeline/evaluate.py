@@ -37,7 +37,7 @@ def main(model: Model) -> None:
     (train, labels, test, test_labels), data = load_images("train_images", "train_labels", "test_images", "test_labels")
     trained = load_trained(model, device)
     record = Record(
-        f"evaluate@{model}", used_parameters(params, "evaluate"), data.name, data.md5,
+        f"evaluate@{model}", used_parameters(params, "evaluate"), data.name, data.md5, data.test_md5,
         weights_md5={model: trained.md5}, trained_with=trained.parameters,
     )  # fmt: skip
 
@@ -69,7 +69,7 @@ def main(model: Model) -> None:
     record.metrics = {f"test/{name}": value for name, value in values.items()}
     record.standard_errors = {f"test/{name}": estimate.standard_error for name, estimate in estimates.items()}
     record.intervals = {f"test/{name}": (estimate.low, estimate.high) for name, estimate in estimates.items()}
-    record.save([storage.IMAGES, storage.weights_path(model), YARDSTICK], [metrics, dimensions])
+    record.save([*storage.IMAGES, storage.weights_path(model), YARDSTICK], [metrics, dimensions])
     sync.update_store()
 
 

@@ -32,7 +32,7 @@ def main() -> None:
     curves = {model: storage.load_table(storage.CURVES / f"{model}.csv") for model in MODELS}
     dimensions = {model: storage.load_table(storage.CURVES / f"{model}_dimensions.csv") for model in MODELS}
     record = Record(
-        "render", used_parameters(params, "render"), data.name, data.md5,
+        "render", used_parameters(params, "render"), data.name, data.md5, data.test_md5,
         weights_md5={trained.model: trained.md5 for trained in models},
         trained_with={trained.model: trained.parameters for trained in models},
     )  # fmt: skip
@@ -57,12 +57,12 @@ def main() -> None:
     for name, figure in drawn.items():
         shown = [trained for trained in models if name == f"{trained.model}_samples"] or models
         weights_md5 = {str(trained.model): trained.md5 for trained in shown}
-        text = lineage.figure_text(data.md5, weights_md5, record.parameters, code)
+        text = lineage.figure_text(data.md5, weights_md5, record.parameters, code, data.test_md5)
         paths.append(storage.FIGURES / f"{name}.png")
         storage.save_figure(paths[-1], figure, text)
     curve_files = [storage.CURVES / f"{model}{kind}.csv" for model in MODELS for kind in ("", "_dimensions")]
     weights = [storage.weights_path(model) for model in MODELS]
-    record.save([storage.IMAGES, YARDSTICK, *weights, *curve_files], paths)
+    record.save([*storage.IMAGES, YARDSTICK, *weights, *curve_files], paths)
     sync.update_store()
     print(f"{len(paths)} figures in {storage.FIGURES}/")
 

@@ -60,7 +60,7 @@ def main(model: Model) -> None:
             storage.save_table(curves, record.history)
             record.weights_md5 = {model: storage.md5(weights)}
             record.trained_with = record.parameters
-            record.save(inputs=[storage.IMAGES], outputs=[weights, curves])
+            record.save(inputs=[storage.TRAIN_IMAGES], outputs=[weights, curves])
         sync.update_store()
         checkpoints.remove()
 

@@ -24,15 +24,21 @@ class Dataset:
     """Which images `download` prepared."""
 
     name: str
-    md5: str  # of the file
     classes: list[str]
+    md5: str  # of the file of training and validation images
+    test_md5: str | None  # of the file of test images, if any of its tensors were asked for
 
 
 def load_images(*names: str) -> tuple[list[Tensor], Dataset]:
     """Prepared tensors by name: "train_images", "test_labels", ...; uint8 [N, 3, 32, 32] or int64 [N], on the CPU."""
-    arrays, header = storage.load_tensors(storage.IMAGES, names)
+    of_test = [name for name in names if name.startswith("test_")]
+    arrays, header = storage.load_tensors(storage.TRAIN_IMAGES, [name for name in names if name not in of_test])
+    test_md5 = None
+    if of_test:
+        arrays |= storage.load_tensors(storage.TEST_IMAGES, of_test)[0]
+        test_md5 = storage.md5(storage.TEST_IMAGES)
     tensors = [torch.from_numpy(arrays[name]) for name in names]
-    return tensors, Dataset(header["name"], storage.md5(storage.IMAGES), header["classes"])
+    return tensors, Dataset(header["name"], header["classes"], storage.md5(storage.TRAIN_IMAGES), test_md5)
 
 
 @dataclass(frozen=True)

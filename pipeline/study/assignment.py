@@ -44,13 +44,14 @@ def main(model: Model) -> None:
     weights = storage.weights_path("assignment").with_name(f"{model}.safetensors")
     save_state(weights, network.state_dict(), {"data": {"name": data.name, "md5": data.md5}})
     record.weights_md5 = {model: storage.md5(weights)}
-    record.save([storage.IMAGES], [weights])
+    record.save([storage.TRAIN_IMAGES], [weights])
 
     pairwise, metrics = params.evaluate.pairwise_images, storage.METRICS / f"{model}.json"
     used = {"seed": params.seed, "evaluate.pairwise_images": pairwise}
     evaluated = Record(
-        f"evaluate@{model}", used, data.name, data.md5, weights_md5=record.weights_md5, trained_with=parameters
-    )
+        f"evaluate@{model}", used, data.name, data.md5, data.test_md5,
+        weights_md5=record.weights_md5, trained_with=parameters,
+    )  # fmt: skip
     noise = torch.randn(len(test), LATENT_DIM, generator=generator(params.seed, "prior samples"))
     features = features_of(yardstick, decode_assignment(network, noise))
     found = measure_distances(features, features_of(yardstick, test), pairwise)
@@ -58,7 +59,7 @@ def main(model: Model) -> None:
     values |= {f"samples_{name}": value for name, value in found.items()}
     storage.save_json(metrics, values)
     evaluated.metrics = {f"test/{name}": value for name, value in values.items()}
-    evaluated.save([storage.IMAGES, YARDSTICK, weights], [metrics])
+    evaluated.save([*storage.IMAGES, YARDSTICK, weights], [metrics])
     sync.update_store()
 
 

@@ -40,7 +40,7 @@ def main(model: Model) -> None:
         trainings[estimator] = trained(estimator, vae, train, validation, params)
     metrics = storage.METRICS / f"{model}_gradients.json"
     storage.save_json(metrics, {"known_model": known, "vae": trainings})
-    record.save([storage.IMAGES], [metrics])
+    record.save([storage.TRAIN_IMAGES], [metrics])
 
 
 def in_a_known_model(settings: Gradients, seed: int) -> list[dict[str, float]]:

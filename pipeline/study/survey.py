@@ -39,7 +39,7 @@ def main(model: Model) -> None:
             "centre and directions the survey asks; train with prior_components 0"
         )
     record = Record(
-        f"survey@{model}", used_parameters(params, "survey"), data.name, data.md5,
+        f"survey@{model}", used_parameters(params, "survey"), data.name, data.md5, data.test_md5,
         weights_md5={model: trained.md5}, trained_with=trained.parameters,
     )  # fmt: skip
 
@@ -54,7 +54,7 @@ def main(model: Model) -> None:
         for name, value in values.items()
         if isinstance(value, float)
     }
-    record.save([storage.IMAGES, storage.weights_path(model), YARDSTICK], [survey])
+    record.save([*storage.IMAGES, storage.weights_path(model), YARDSTICK], [survey])
     sync.update_store()
 
 

@@ -49,7 +49,7 @@ def results_here() -> list[Path]:
     for folder in (storage.RUNS, *CELLS.glob(f"*/{storage.RUNS}")):
         found |= {path for path in folder.parent.rglob("*") if path.is_file() and path.parent.name != folder.name}
         found |= {beside(folder, Path(file.path)) for file in shelf_of(folder).written.values()}
-    return sorted(found - {storage.IMAGES})
+    return sorted(path for path in found if not path.is_relative_to(storage.DATA))
 
 
 def table(result: Trace) -> str:
@@ -61,6 +61,7 @@ def table(result: Trace) -> str:
         f"  made by    {result.stage}{_when(result.started, result.commit, result.dirty)}",
         f"  listed in  {result.listed_in}, sha256 {result.sha256[:12]} agrees",
         f"  data       {result.data_name}, md5 {result.data_md5}",
+        *([f"  test data  md5 {result.test_md5}"] if result.test_md5 else []),
     ]
     for training in result.trainings:
         lines += [
@@ -143,6 +144,7 @@ class Trace:
     listed_in: str  # the folder of records that states the sha256
     data_name: str
     data_md5: str
+    test_md5: str | None
     trainings: list[Training]
 
 
@@ -167,13 +169,14 @@ def trace_file(path: Path) -> Trace:
         text = storage.load_figure_text(path)
         shown = _weights_in(text)
         parameters = json.loads(text.get("parameters", "null")) or {}
-        agrees = text.get("data.md5") == record.data_md5 and parameters.items() <= record.parameters.items()
+        same_data = (text.get("data.md5"), text.get("test.md5")) == (record.data_md5, record.test_md5)
+        agrees = same_data and parameters.items() <= record.parameters.items()
         if not (agrees and shown.items() <= record.weights_md5.items()):
             raise InputError(f"{path}: its text names another origin than the record of {record.stage} in {shelf.name}")
     trainings = [_training(path, shelf, record, name, weights_md5) for name, weights_md5 in shown.items()]
     return Trace(
         str(path), sha256, record.stage, record.started, record.commit, record.dirty,
-        shelf.name, record.data_name, record.data_md5 or md5, trainings,
+        shelf.name, record.data_name, record.data_md5 or md5, record.test_md5, trainings,
     )  # fmt: skip
 
 
@@ -225,7 +228,7 @@ def _trace_in_store(path: Path, sha256: str) -> Trace | None:
     first = next(iter(records.values()))
     return Trace(
         str(path), sha256, "a stage whose record is gone", None, None, None,
-        "the store's tags", first.data_name, first.data_md5 or "", trainings,
+        "the store's tags", first.data_name, first.data_md5 or "", None, trainings,
     )  # fmt: skip
 
 

@@ -51,11 +51,11 @@ def main() -> None:
     params = load_params()
     device = prepare(params.run.threads)
     (train, labels, test, test_labels), data = load_images("train_images", "train_labels", "test_images", "test_labels")
-    record = Record("yardstick", used_parameters(params, "yardstick"), data.name, data.md5)
+    record = Record("yardstick", used_parameters(params, "yardstick"), data.name, data.md5, data.test_md5)
 
     count = min(len(test), int((labels >= max(LADDERS["dropped classes"])).sum()))
     if count < 2:
-        raise InputError(f"{storage.IMAGES}: found {len(data.classes)} classes, expected ten, to calibrate with")
+        raise InputError(f"{storage.TRAIN_IMAGES}: found {len(data.classes)} classes, expected ten, to calibrate with")
 
     settings = params.yardstick
     classifier = build_classifier(len(data.classes), params.seed).to(device)
@@ -69,10 +69,10 @@ def main() -> None:
     ladders = calibrate(classifier, rungs(train, labels, count, params.seed), features)
     storage.save_json(METRICS, {"test_accuracy": accuracy, **ladders})
     title = f"The yardstick on damaged pictures: {data.name}, training against test pictures"
-    text = lineage.figure_text(data.md5, {}, record.parameters, lineage.code_hash("yardstick"))
+    text = lineage.figure_text(data.md5, {}, record.parameters, lineage.code_hash("yardstick"), data.test_md5)
     storage.save_figure(FIGURE, plots.calibration(title, ladders), text)
     record.metrics = {"test/accuracy": accuracy}
-    record.save([storage.IMAGES], [YARDSTICK, METRICS, FIGURE])
+    record.save(storage.IMAGES, [YARDSTICK, METRICS, FIGURE])
     print(f"{YARDSTICK}: {accuracy:.2%} of the test images right")
 
 

@@ -105,11 +105,12 @@ def code_of(stage: str) -> list[Path]:
 
 
 def figure_text(
-    data_md5: str, weights_md5: Mapping[str, str], parameters: Mapping[str, Any], code: str
+    data_md5: str, weights_md5: Mapping[str, str], parameters: Mapping[str, Any], code: str, test_md5: str | None = None
 ) -> dict[str, str]:
     """PNG text chunks: only what is the same for the same result, so no run, time, host or commit."""
     return {
         "data.md5": data_md5,
+        **({"test.md5": test_md5} if test_md5 else {}),
         **{f"{model}.weights.md5": md5 for model, md5 in weights_md5.items()},
         "parameters": json.dumps(parameters, sort_keys=True),
         "code.sha256": code,

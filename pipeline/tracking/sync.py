@@ -111,7 +111,8 @@ class _Folder:
     def finish(self, run: Run, trained: Record) -> None:
         """Add what an interrupted, unreachable or lost store lacks of a training that ended well."""
         client, run_id = self.client, run.info.run_id
-        dataset = Dataset(trained.data_name, (trained.data_md5 or "")[:8], "local", f'{{"uri": "{storage.IMAGES}"}}')
+        uri = f'{{"uri": "{storage.TRAIN_IMAGES}"}}'
+        dataset = Dataset(trained.data_name, (trained.data_md5 or "")[:8], "local", uri)
         client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
         runs.log_parameters(client, run_id, trained)
         client.log_text(run_id, yaml.safe_dump(changed({}, trained.parameters), sort_keys=False), "params.yaml")
@@ -135,16 +136,17 @@ class _Folder:
                 self.client.set_tag(run_id, PREVIEWS_TAG, "True")
 
     def add_metrics(self, run: Run, trained: Record) -> None:
-        """The evaluation of the run's weights."""
-        metrics = []
+        """The evaluation of the run's weights, and by a tag on which test images."""
+        metrics, tags = [], []
         for record in self.users(trained):
             for key, value in record.metrics.items():
                 found = run.data.metrics.get(key)
                 if found is None or (self.leads and found != value):  # MLflow shows the value with the latest time
                     time = milliseconds(record.ended) if found is None else get_current_time_millis()
                     metrics.append(Metric(key, value, time, step=0))  # step 0: bars, as for one value only
+                    tags = [RunTag("test.md5", record.test_md5)] if record.test_md5 else []
         if metrics:
-            self.client.log_batch(run.info.run_id, metrics)
+            self.client.log_batch(run.info.run_id, metrics, tags=tags)
 
     def add_artifacts(self, run: Run, trained: Record) -> None:
         """Weights, curves, figures and lock that the run lacks, each with a tag of the sha256 of all that it had."""

@@ -34,6 +34,17 @@ def configure(workspace: Path, **data: object) -> None:
     write_params(workspace, merged(TINY, {"data": data}))
 
 
+def prepared() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arrays of both files, and the header of that with the training images."""
+    arrays, header = storage.load_tensors(storage.TRAIN_IMAGES)
+    assert arrays.keys() == {"train_images", "train_labels", "validation_images", "validation_labels"}
+    return arrays | storage.load_tensors(storage.TEST_IMAGES)[0], header
+
+
+def file_contents() -> list[bytes]:
+    return [path.read_bytes() for path in storage.IMAGES]
+
+
 def batch(number: int) -> dict[str, Any]:
     """Two images, for test four, as the official archive has them: rows of 3072 bytes, colour by colour."""
     count = 4 if BATCHES[number] == "test_batch" else 2
@@ -88,11 +99,11 @@ def test_shapes_repeat_byte_for_byte_and_are_recorded(workspace: Path, monkeypat
     monkeypatch.setattr(download, "SHAPES_TEST", 20)
     configure(workspace, validation=40)
     download.main()
-    first = storage.IMAGES.read_bytes()
+    first = file_contents()
     download.main()
-    assert storage.IMAGES.read_bytes() == first
+    assert file_contents() == first
 
-    arrays, header = storage.load_tensors(storage.IMAGES)
+    arrays, header = prepared()
     assert {name: len(array) for name, array in arrays.items()} == {
         "train_images": 20, "train_labels": 20,
         "validation_images": 40, "validation_labels": 40,
@@ -101,9 +112,12 @@ def test_shapes_repeat_byte_for_byte_and_are_recorded(workspace: Path, monkeypat
     assert (header["name"], header["source"], len(header["classes"])) == ("shapes", "shapes", 10)
 
     record = Record.load(record_path("download"))
-    md5 = hashlib.md5(first).hexdigest()
-    assert (record.stage, record.data_name, record.data_md5) == ("download", "shapes", md5)
-    assert record.outputs == {storage.IMAGES.as_posix(): {"md5": md5, "sha256": hashlib.sha256(first).hexdigest()}}
+    assert (record.stage, record.data_name) == ("download", "shapes")
+    assert record.outputs == {
+        str(path): {"md5": hashlib.md5(content).hexdigest(), "sha256": hashlib.sha256(content).hexdigest()}
+        for path, content in zip(storage.IMAGES, first, strict=True)
+    }
+    assert [record.data_md5, record.test_md5] == [hashes["md5"] for hashes in record.outputs.values()]
     assert record.metrics == {"images/train": 20, "images/validation": 40, "images/test": 20}
     assert record.parameters["data.validation"] == 40
 
@@ -140,11 +154,11 @@ def test_a_folder_is_found_from_the_main_checkout(
         Image.new("RGB", (32, 32), (number, 0, 0)).save(path)
     configure(workspace, source="folder", name="own", path="own", validation=3)
     download.main()
-    first = storage.IMAGES.read_bytes()
+    first = file_contents()
     download.main()
-    assert storage.IMAGES.read_bytes() == first
+    assert file_contents() == first
 
-    arrays, header = storage.load_tensors(storage.IMAGES)
+    arrays, header = prepared()
     assert (header["name"], header["source"], header["classes"]) == ("own", "folder", ["cat", "dog"])
     shown = {name: arrays[f"{name}_images"][:, 0, 0, 0].tolist() for name in ("train", "validation", "test")}
     assert {name: len(numbers) for name, numbers in shown.items()} == {"train": 5, "validation": 3, "test": 4}
@@ -160,13 +174,13 @@ def test_more_validation_than_training_images_is_told(workspace: Path, archive: 
     configure(workspace, source="cifar10", name="cifar10", url=archive.as_uri(), validation=validation)
     with refused(f"data.validation: found {validation}, expected at most 8, since of 10 training images 2 must remain"):
         download.main()
-    assert not storage.IMAGES.exists()
+    assert not any(path.exists() for path in storage.IMAGES)
 
 
 def test_the_official_archive_is_read_from_another_address(workspace: Path, archive: Path) -> None:
     configure(workspace, source="cifar10", name="cifar10", url=archive.as_uri(), validation=4)
     download.main()
-    arrays, header = storage.load_tensors(storage.IMAGES)
+    arrays, header = prepared()
     assert header["classes"] == CLASSES
     assert arrays["train_images"].shape == (6, 3, 32, 32)
     assert arrays["validation_images"].shape == (4, 3, 32, 32)
@@ -186,7 +200,7 @@ def test_a_folder_of_the_archives_images_gives_the_same_split_and_may_have_its_n
 ) -> None:
     configure(workspace, source="cifar10", name="cifar10", url=archive.as_uri(), validation=4)
     download.main()
-    expected, header = storage.load_tensors(storage.IMAGES)
+    expected, header = prepared()
 
     for number, name in enumerate(BATCHES):
         for row, (pixels, label) in enumerate(zip(*batch(number).values(), strict=True)):
@@ -203,7 +217,7 @@ def test_a_folder_of_the_archives_images_gives_the_same_split_and_may_have_its_n
     )
     monkeypatch.setattr(download, "CIFAR10_TRAIN", content_sha256(Split(images, labels)))
     download.main()
-    found, of_folder = storage.load_tensors(storage.IMAGES)
+    found, of_folder = prepared()
     assert of_folder["classes"] == header["classes"]
     assert found.keys() == expected.keys()
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
@@ -212,10 +226,10 @@ def test_a_folder_of_the_archives_images_gives_the_same_split_and_may_have_its_n
 def test_a_whole_archive_is_not_fetched_again(workspace: Path, archive: Path) -> None:
     configure(workspace, source="cifar10", name="cifar10", url=archive.as_uri(), validation=4)
     download.main()
-    first = storage.IMAGES.read_bytes()
+    first = file_contents()
     archive.unlink()
     download.main()
-    assert storage.IMAGES.read_bytes() == first
+    assert file_contents() == first
 
 
 def test_an_archive_with_another_md5_is_not_opened(
@@ -227,7 +241,7 @@ def test_an_archive_with_another_md5_is_not_opened(
     with refused(archive.as_uri(), found, expected, "not opened", "data.url"):
         download.main()
     assert list((workspace / "data" / "raw").iterdir()) == []
-    assert not storage.IMAGES.exists()
+    assert not any(path.exists() for path in storage.IMAGES)
 
 
 @pytest.mark.usefixtures("no_proxy")
