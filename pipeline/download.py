@@ -30,7 +30,7 @@ def main() -> None:
     if len(test) < LEAST_TEST:
         raise InputError(f"{params.data.name}: found {len(test)} test images, expected at least {LEAST_TEST}")
     splits = make_splits(train, test, params.data.validation, params.seed)
-    header = {"name": params.data.name, "source": params.data.source, "classes": classes}
+    header = {"name": params.data.name, "classes": classes}  # the source would tell equal images apart
     files = {storage.TRAIN_IMAGES: ("train", "validation"), storage.TEST_IMAGES: ("test",)}
     digests = [save_splits(path, {name: splits[name] for name in names}, header) for path, names in files.items()]
     record.data_md5, record.test_md5 = map(storage.md5, storage.IMAGES)
