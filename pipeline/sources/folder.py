@@ -1,5 +1,6 @@
 """How are a user's own images read? From a folder or an archive with train/<class>/* and test/<class>/*."""
 
+import functools
 import io
 import os
 import re
@@ -151,7 +152,7 @@ def decode_image(content: bytes, where: str) -> Array:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content), formats=FORMATS) as file:
                 wide = file.format in WIDE_FORMATS
-                rgb = _on_white(_eight_bits(ImageOps.exif_transpose(file), wide))
+                rgb = _on_white(_eight_bits(ImageOps.exif_transpose(file), wide), file.info.get("icc_profile"))
     except UNREADABLE as error:
         reason = "unknown format" if isinstance(error, UnidentifiedImageError) else printable(str(error))
         raise InputError(f"{where}: is no image that can be read ({reason}); remove or replace it") from None
@@ -172,14 +173,41 @@ def _eight_bits(image: Image.Image, wide: bool) -> Image.Image:
     return Image.fromarray(np.rint(levels * (255 / most)).astype(np.uint8))
 
 
-def _on_white(image: Image.Image) -> Image.Image:
-    """RGB; what is transparent lets white through."""
+def _on_white(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """sRGB; what is transparent lets white through."""
     if image.mode == "LAB":
         spaces = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         shown = ImageCms.profileToProfile(image, *spaces, outputMode="RGB")
         assert shown is not None
         return shown
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    rgba = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), rgba).convert("RGB")
+    colors = {"CMYK": "CMYK", "1": "L", "L": "L", "LA": "L", "La": "L"}.get(image.mode, "RGB")
+    if image.mode in ("La", "RGBa"):
+        image = image.convert(image.mode.upper())
+    transparent = image.has_transparency_data
+    if transparent:
+        image = image.convert("RGBA")
+    transform = _to_srgb(profile, colors) if profile else None
+    rgb = transform.apply(image.convert(colors)) if transform else image.convert("RGB")
+    if not transparent:
+        return rgb
+    rgb.putalpha(image.getchannel("A"))
+    return Image.alpha_composite(Image.new("RGBA", rgb.size, "white"), rgb).convert("RGB")
+
+
+@functools.lru_cache(maxsize=16)
+def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """From colours of `mode` under an embedded profile, or None where a viewer passes over it: broken, of other colours.
+
+    None also for sRGB, whose many profiles differ by a level at most: the image keeps its bytes.
+    """
+    every_grey = ImageCms.Flags.GRIDPOINTS(255 if mode == "L" else 0)  # by default straight lines between 33
+    try:
+        transform = ImageCms.buildTransform(
+            io.BytesIO(profile), ImageCms.createProfile("sRGB"), mode, "RGB", flags=every_grey
+        )
+    except (ImageCms.PyCMSError, TypeError):  # a TIFF may have text or numbers where bytes should be
+        return None
+    steps = np.mgrid[0:256:17, 0:256:17, 0:256:17].T.astype(np.uint8)  # [16, 16, 16, 3]
+    colors = Image.fromarray(steps.reshape(256, 16, 3)).convert(mode)
+    moved, same = np.asarray(transform.apply(colors)), np.asarray(colors.convert("RGB"))
+    return None if np.allclose(moved, same, rtol=0, atol=1) else transform
