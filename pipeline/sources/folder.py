@@ -4,6 +4,7 @@ import functools
 import io
 import os
 import re
+import struct
 import unicodedata
 import warnings
 from collections import Counter
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from pipeline.errors import InputError, printable
 from pipeline.sources import Source, Split
@@ -38,6 +39,15 @@ WIDE_FORMATS = ("PNG", "PPM")  # whose grey of more than 8 bits goes up to 65535
 LITTER = {
     *("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "system volume information"),
     *("__macosx", "icon\r", "lost+found", "@eadir"),
+}
+TURNS = {  # what undoes each orientation of EXIF; Pillow turns to the left
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
 }
 Array = np.ndarray[Any, Any]
 
@@ -152,7 +162,7 @@ def decode_image(content: bytes, where: str) -> Array:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content), formats=FORMATS) as file:
                 wide = file.format in WIDE_FORMATS
-                rgb = _on_white(_eight_bits(ImageOps.exif_transpose(file), wide), file.info.get("icc_profile"))
+                rgb = _on_white(_eight_bits(_upright(file), wide), file.info.get("icc_profile"))
     except UNREADABLE as error:
         reason = "unknown format" if isinstance(error, UnidentifiedImageError) else printable(str(error))
         raise InputError(f"{where}: is no image that can be read ({reason}); remove or replace it") from None
@@ -161,16 +171,29 @@ def decode_image(content: bytes, where: str) -> Array:
     return np.asarray(rgb).transpose(2, 0, 1)
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    """As its EXIF data say that it was seen; damaged ones say nothing. Pillow's own way fails to rewrite some."""
+    image.load()  # a TIFF is upright from then on
+    try:
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except (*UNREADABLE, struct.error):
+        return image
+    return image if turn is None else image.transpose(turn)
+
+
 def _eight_bits(image: Image.Image, wide: bool) -> Image.Image:
     """Grey of 16 bits or of floats from 0 to 1 in 8 bits; ValueError where its range is not known."""
     if image.mode != "F" and not image.mode.startswith("I"):
         return image
     levels = np.asarray(image)
     low, high = levels.min(), levels.max()
-    most = 65535 if image.mode.startswith("I;16") or wide else 1
+    most = 65535 if image.mode.startswith("I;16") or (image.mode == "I" and wide) else 1
     if (most == 1 and image.mode == "I") or not 0 <= low <= high <= most:
         raise ValueError(f"found grey from {low:g} to {high:g}, expected 8 or 16 bits, or floats from 0 to 1")
-    return Image.fromarray(np.rint(levels * (255 / most)).astype(np.uint8))
+    grey = Image.fromarray(np.rint(levels * (255 / most)).astype(np.uint8))
+    if "transparency" in image.info:
+        grey.putalpha(Image.fromarray(levels != image.info["transparency"]))
+    return grey
 
 
 def _on_white(image: Image.Image, profile: bytes | None) -> Image.Image:
@@ -196,7 +219,7 @@ def _on_white(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 @functools.lru_cache(maxsize=16)
 def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """From colours of `mode` under an embedded profile, or None where a viewer passes over it: broken, of other colours.
+    """From colours of `mode` under an embedded profile; None where viewers pass over it: broken, of other colours.
 
     None also for sRGB, whose many profiles differ by a level at most: the image keeps its bytes.
     """

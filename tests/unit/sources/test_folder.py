@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import tarfile
 import unicodedata
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -185,6 +187,51 @@ def test_a_camera_that_was_turned_does_not_turn_its_images(tmp_path: Path, kind:
     assert red == [True, False, False, False]
 
 
+WIDTH_IS_TEXT, TURNED = struct.pack("<HHI4s", 0x100, 2, 4, b"wide"), struct.pack("<HHIHH", 0x112, 3, 1, 6, 0)
+EXIF = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + WIDTH_IS_TEXT + TURNED + bytes(4)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize(("exif", "red"), [(b"no such data", (4, 4)), (EXIF, (4, 28))], ids=["damaged", "in part"])
+def test_of_damaged_camera_data_what_can_be_read_counts(
+    tmp_path: Path, kind: str, exif: bytes, red: tuple[int, int]
+) -> None:
+    image = Image.new("RGB", (32, 32))
+    image.paste((255, 0, 0), (0, 0, 16, 16))
+    pixels = only(tmp_path, encoded(image, kind, exif=exif))
+    assert pixels[0, *red] > 200
+    assert pixels[0].astype(int).sum() < 255 * 300  # a quarter
+
+
+@pytest.mark.parametrize("kind", ["GIF", "MPO", "PNG", "TIFF", "WEBP"])
+def test_of_several_frames_the_first_is_shown(tmp_path: Path, kind: str) -> None:
+    first, second = Image.new("RGB", (32, 32), COLOR), Image.new("RGB", (32, 32))
+    pixels = only(tmp_path, encoded(first, kind, save_all=True, append_images=[second]))
+    assert pixels[:, 16, 16].tolist() == pytest.approx(COLOR, abs=3)
+
+
+def png_of_16_bits(color: tuple[int, ...], clear: tuple[int, ...] = ()) -> bytes:
+    """Grey or RGB of one colour, which Pillow cannot write; what is of the colour `clear` is transparent."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    def levels(values: tuple[int, ...]) -> bytes:
+        return b"".join(struct.pack(">H", 257 * level) for level in values)
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 32, 32, 16, 2 if len(color) == 3 else 0, 0, 0, 0))
+    transparent = chunk(b"tRNS", levels(clear)) if clear else b""
+    rows = chunk(b"IDAT", zlib.compress(32 * (b"\0" + 32 * levels(color))))
+    return b"\x89PNG\r\n\x1a\n" + header + transparent + rows + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("color", [(100,), COLOR])
+def test_colours_of_16_bits_may_be_transparent(tmp_path: Path, color: tuple[int, ...]) -> None:
+    shown = list(color * 3)[:3]
+    for clear, expected in (((), shown), ((7,) * len(color), shown), (color, [255] * 3)):
+        assert only(tmp_path, png_of_16_bits(color, clear))[:, 16, 16].tolist() == expected
+
+
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize(("alpha", "expected"), [(0, (255, 255, 255)), (255, COLOR), (51, (244, 224, 214))])
 def test_what_is_transparent_lets_white_through(
@@ -207,6 +254,19 @@ def test_a_known_range_of_grey_is_scaled(tmp_path: Path, name: str) -> None:
     levels, mode = GREYS[name]
     image = Image.frombytes(mode, (32, 32), levels.tobytes())
     assert only(tmp_path, encoded(image, "TIFF"))[:, 16, 16].tolist() == [100, 100, 100]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"P5 32 32 255\n" + bytes([100]) * 1024,
+        b"P5 32 32 65535\n" + struct.pack(">H", 25700) * 1024,
+        b"Pf 32 32 -1\n" + struct.pack("<f", 100 / 255) * 1024,
+    ],
+    ids=["8 bits", "16 bits", "floats"],
+)
+def test_so_is_that_of_portable_maps(tmp_path: Path, content: bytes) -> None:
+    assert only(tmp_path, content)[:, 16, 16].tolist() == [100, 100, 100]
 
 
 @pytest.mark.parametrize(
