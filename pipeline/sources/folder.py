@@ -40,6 +40,7 @@ LITTER = {
     *("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "system volume information"),
     *("__macosx", "icon\r", "lost+found", "@eadir"),
 }
+STREAMS = (":zone.identifier", ":encryptable")  # what Windows keeps beside a file, once copied elsewhere
 TURNS = {  # what undoes each orientation of EXIF; Pillow turns to the left
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -92,7 +93,7 @@ def _decoded(path: Path, names: list[str], notes: Counter[str]) -> Iterator[Arra
     for raw, content in _files_below(path, path, [], notes) if path.is_dir() else members(path, notes):
         name = _name(raw, notes)
         parts = PurePosixPath(name).parts
-        if any(part.startswith(".") or part.lower() in LITTER for part in parts):
+        if any(part.startswith(".") or part.lower() in LITTER or part.lower().endswith(STREAMS) for part in parts):
             notes["hidden or an operating system's own, passed over"] += 1
         elif not PLACE.fullmatch("/".join(parts)):
             notes["outside train/<class>/ and test/<class>/, passed over"] += 1

@@ -114,9 +114,18 @@ def test_hidden_and_other_files_are_passed_over(tmp_path: Path, images: Source, 
     assert_equal(read_folder(write(tmp_path / container, files)), images)
 
 
-def test_two_images_at_the_same_place_are_refused(tmp_path: Path) -> None:
-    with refused("train/cat/0.png"):
-        read_folder(write(tmp_path / "folder", FILES | {"backup/train/cat/0.png": FILES[NAMES[0]]}))
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("train/cat/0.png", "backup/train/cat/0.png"),
+        ("train/cat/0.png", "Train/cat/0.png"),
+        ("train/cat/k\xe4fer.png", "train/cat/ka\u0308fer.png"),
+    ],
+)
+@pytest.mark.parametrize("container", ["folder", "images.zip"])
+def test_two_images_at_the_same_place_are_refused(tmp_path: Path, container: str, name: str, other: str) -> None:
+    with refused(name, "second image"):
+        read_folder(write(tmp_path / container, FILES | dict.fromkeys([name, other], FILES[NAMES[0]])))
 
 
 @pytest.mark.parametrize("size", [(64, 64), (48, 20), (8, 8), (1, 300)])
@@ -374,10 +383,11 @@ def test_a_name_that_is_no_utf8_can_be_written(tmp_path: Path) -> None:
 
 def test_what_systems_leave_behind_is_counted_and_all_that_is_no_image_is_listed(tmp_path: Path) -> None:
     litter = ["train/cat/Thumbs.db", "train/desktop.ini", "test/dog/.DS_Store", "__MACOSX/train/cat/0.png"]
+    litter += ["train/cat/0.png:Zone.Identifier", "train/cat/Thumbs.db:encryptable"]
     others = ["README.md", "val/cat/0.png"]
     folder = write(tmp_path / "own", FILES | dict.fromkeys([*litter, *others], b"no image"))
     assert read_folder(folder).notes == {
-        "hidden or an operating system's own, passed over": 4,
+        "hidden or an operating system's own, passed over": 6,
         "outside train/<class>/ and test/<class>/, passed over": 2,
     }
     write(folder, {f"train/cat/{number}.txt": b"a cat" for number in range(12)})
@@ -463,5 +473,17 @@ def test_an_archive_with_a_password_is_told(tmp_path: Path) -> None:
 def test_a_file_that_is_no_archive_is_told(tmp_path: Path) -> None:
     path = tmp_path / "images.txt"
     path.write_text("no archive")
-    with refused("data.path", path, "is no folder, .tar.* or .zip archive"):
+    with refused("data.path", path, "is no folder, .zip or .tar"):
+        read_folder(path)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07\x01\0", b"\x28\xb5\x2f\xfd", b"\x1f\x9d"],
+    ids=["7z", "rar", "tar.zst", "tar.Z"],
+)
+def test_an_archive_of_another_kind_is_told_with_what_to_do(tmp_path: Path, start: bytes) -> None:
+    path = tmp_path / "images"
+    path.write_bytes(start + bytes(1000))
+    with refused(path, "(also .gz, .bz2, .xz)", "unpack it to a folder with train/<class>/<image>"):
         read_folder(path)
