@@ -7,6 +7,7 @@ import os
 import struct
 import tarfile
 import unicodedata
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -251,6 +252,14 @@ def test_what_is_transparent_lets_white_through(
     assert pixels[:, 16, 16].tolist() == pytest.approx(expected, abs=1)
 
 
+@pytest.mark.parametrize(("mode", "color"), [("LA", (50, 128)), ("RGBA", (50, 50, 50, 128))])
+def test_levels_may_be_multiplied_by_their_alpha(tmp_path: Path, mode: str, color: tuple[int, ...]) -> None:
+    content, tag = encoded(Image.new(mode, (32, 32), color), "TIFF"), struct.Struct("<HHIH")
+    multiplied = content.replace(tag.pack(338, 3, 1, 2), tag.pack(338, 3, 1, 1))  # ExtraSamples
+    assert content != multiplied
+    assert only(tmp_path, multiplied)[:, 16, 16].tolist() == pytest.approx([50 + 127] * 3, abs=1)
+
+
 GREYS = {
     "16 bits, little end first": (np.full((32, 32), 100 * 257, "<u2"), "I;16"),
     "16 bits, big end first": (np.full((32, 32), 100 * 257, ">u2"), "I;16B"),
@@ -301,8 +310,10 @@ def test_other_spaces_of_colour_are_shown_as_they_are(tmp_path: Path, mode: str,
 
 def test_a_large_image_is_a_line_of_ours_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1500)  # Pillow warns past it, and raises past twice as many
-    with refused("train/cat/0.png", "1600 pixels", "limit"):
-        only(tmp_path, encoded(Image.new("RGB", (40, 40))))
+    with warnings.catch_warnings(action="always", record=True) as raw:
+        with refused("train/cat/0.png", "1600 pixels", "limit"):
+            only(tmp_path, encoded(Image.new("RGB", (40, 40))))
+        assert not raw
 
 
 def test_links_to_folders_and_files_are_followed(tmp_path: Path, images: Source) -> None:
