@@ -152,8 +152,8 @@ def test_any_character_in_the_path_of_a_checkout(tmp_path: Path, monkeypatch: py
     assert lineage.database() == folder / lineage.DATABASE
     assert (folder / lineage.ARTIFACTS / "shapes" / run.info.run_id / "artifacts/note.txt").read_text() == "text"
     assert store.open_store().get_run(run.info.run_id).info.run_id == run.info.run_id
-    if not set("%?") & set(name):  # MLflow makes the folder that an address names, escaped as it is
-        assert [path.name for path in (tmp_path / "projects").iterdir()] == ["My Projects"]
+    others = [path.name for path in (tmp_path / "projects").iterdir() if path.name != name.split("/")[0]]
+    assert all("%25" in other for other in others)  # MLflow makes the folder that an address names, escaped as it is
 
 
 def test_a_file_system_without_hard_links_will_do(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
