@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import yaml
 
@@ -52,7 +52,12 @@ def store_uri() -> str:
     """MLFLOW_TRACKING_URI when set, else an SQLite database; a relative one is at the root of the main checkout."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE}"
     scheme, _, path = uri.partition(":///")
-    return f"sqlite:///{quote(str(storage.main_checkout() / unquote(path)))}" if scheme == "sqlite" else uri
+    return sqlite_uri(storage.main_checkout() / unquote(path)) if scheme == "sqlite" else uri
+
+
+def sqlite_uri(path: Path) -> str:
+    """The address of a database, with no more escaped than must be: MLflow makes the folder that it names literally."""
+    return f"sqlite:///{str(path).replace('%', '%25').replace('?', '%3F')}"
 
 
 def database() -> Path | None:
