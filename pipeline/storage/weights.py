@@ -1,6 +1,5 @@
 """How do tensors come from files and go there? Prepared images; networks with what rebuilds and what made them."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,19 +113,20 @@ def load_inception(path: str | None, device: torch.device) -> Callable[[Tensor],
     if path is None:
         return None
     file = storage.main_checkout() / path
+    where = f"evaluate.inception_weights: {file}"
     try:
-        found = hashlib.sha256(file.read_bytes()).hexdigest()
+        found = storage.sha256(file)
     except OSError as error:
-        raise InputError(f"evaluate.inception_weights: {file}: cannot be read ({error.strerror})") from None
+        raise InputError(f"{where}: cannot be read ({error.strerror})") from None
     if not found.startswith(INCEPTION_SHA256):
-        raise InputError(
-            f"evaluate.inception_weights: {file}: found a file whose sha256 begins with {found[:8]}, expected "
+        expected = (
             f"{INCEPTION_SHA256}, weights-inception-2015-12-05-{INCEPTION_SHA256}.pth of torch-fidelity's releases"
         )
+        raise InputError(f"{where}: found a file whose sha256 begins with {found[:8]}, expected {expected}")
     try:
         torch.load(file, weights_only=True)
     except UnpicklingError:
-        raise InputError(f"evaluate.inception_weights: {file}: holds more than tensors, expected weights") from None
+        raise InputError(f"{where}: holds more than tensors, expected weights") from None
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(file)).to(device)
