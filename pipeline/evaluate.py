@@ -6,21 +6,13 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor
 
 from pipeline import storage
-from pipeline.metrics import Estimate, over_draws, over_images
+from pipeline.metrics import over_draws, over_images
 from pipeline.metrics.bound import Evaluation, evaluate_images, headline, image_sets, latent_metrics, tight_bound
 from pipeline.metrics.distances import frechet_distance, measure_distances
-from pipeline.metrics.features import Classifier, features_of, restore_classifier
+from pipeline.metrics.features import Classifier, Featurize, features_of, restore_classifier
 from pipeline.metrics.latents import linear_probe
-from pipeline.params import Evaluate, Model, load_params, used_parameters
-from pipeline.storage.weights import (
-    YARDSTICK,
-    Inception,
-    Trained,
-    load_images,
-    load_inception,
-    load_trained,
-    load_yardstick,
-)
+from pipeline.params import Model, load_params, used_parameters
+from pipeline.storage.weights import YARDSTICK, load_images, load_inception, load_trained, load_yardstick
 from pipeline.tracking import sync
 from pipeline.tracking.records import Record
 from pipeline.vae.device import prepare
@@ -31,19 +23,22 @@ from pipeline.vae.sampling import posterior_means
 def main(model: Model) -> None:
     """Measure one trained model on the test images."""
     params = load_params()
-    inception = load_inception(params.evaluate.inception_weights)
     device = prepare(params.run.threads)
+    inception = load_inception(params.evaluate.inception_weights, device)
     yardstick = restore_classifier(*load_yardstick(), device)
     (train, labels, test, test_labels), data = load_images("train_images", "train_labels", "test_images", "test_labels")
     trained = load_trained(model, device)
-    record = Record(
-        f"evaluate@{model}", used_parameters(params, "evaluate"), data.name, data.md5, data.test_md5,
-        weights_md5={model: trained.md5}, trained_with=trained.parameters,
-    )  # fmt: skip
+    used = used_parameters(params, "evaluate")
+    record = Record(f"evaluate@{model}", used, data.name, data.md5, data.test_md5, {model: trained.md5})
 
     on_device, settings, seed = test.to(device), params.evaluate, params.seed
     evaluation = evaluate_images(trained.vae, on_device, settings.batch_size, seed)
-    estimates = bound_and_reconstructions(trained, evaluation, on_device, settings, seed)
+    estimates = {name: over_images(values, seed) for name, values in evaluation.per_image.items()}
+    name, estimates[name] = headline(estimates["elbo"], trained.parameters["likelihood"])
+    few = on_device[: settings.importance_images]
+    bounds = tight_bound(trained.vae, few, settings.importance_samples, settings.batch_size, seed)
+    estimates["importance_weighted_elbo"] = over_images(bounds, seed)
+
     train_means, means = posterior_means(trained.vae, train), posterior_means(trained.vae, test)
     if len(labels.unique()) > 1:
         correct = linear_probe(train_means, labels, means, test_labels)
@@ -73,20 +68,8 @@ def main(model: Model) -> None:
     sync.update_store()
 
 
-def bound_and_reconstructions(
-    trained: Trained, evaluation: Evaluation, test: Tensor, settings: Evaluate, seed: int
-) -> dict[str, Estimate]:
-    """Means over the test images, uint8 [N, 3, 32, 32]."""
-    estimates = {name: over_images(values, seed) for name, values in evaluation.per_image.items()}
-    name, estimates[name] = headline(estimates["elbo"], trained.parameters["likelihood"])
-    few = test[: settings.importance_images]
-    bounds = tight_bound(trained.vae, few, settings.importance_samples, settings.batch_size, seed)
-    estimates["importance_weighted_elbo"] = over_images(bounds, seed)
-    return estimates
-
-
 def measure(
-    sets: Iterable[tuple[str, Tensor]], test: Tensor, yardstick: Classifier, inception: Inception | None, pairwise: int
+    sets: Iterable[tuple[str, Tensor]], test: Tensor, yardstick: Classifier, inception: Featurize | None, pairwise: int
 ) -> Mapping[str, list[float]]:
     """Distances of named sets of images from the test images, as "<set>_<distance>", a value for each draw.
 
@@ -94,11 +77,10 @@ def measure(
     """
     found: dict[str, list[float]] = defaultdict(list)
     reference = features_of(yardstick, test)
-    device = next(yardstick.parameters()).device
-    reference_fid = inception.features(test, device) if inception else None
+    reference_fid = inception(test) if inception else None
     for name, images in sets:
         if inception and reference_fid is not None and f"{name}_fid" not in found:
-            found[f"{name}_fid"] = [frechet_distance(inception.features(images, device), reference_fid)]
+            found[f"{name}_fid"] = [frechet_distance(inception(images), reference_fid)]
         for distance, value in measure_distances(features_of(yardstick, images), reference, pairwise).items():
             found[f"{name}_{distance}"].append(value)
     return found

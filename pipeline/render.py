@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pipeline import storage
-from pipeline.figures import grids, plots
+from pipeline import figures, storage
+from pipeline.figures import plots
 from pipeline.metrics.features import Classifier, features_of, restore_classifier
 from pipeline.metrics.paths import luminance_direction
 from pipeline.params import MODELS, Render, load_params, used_parameters
@@ -31,11 +31,8 @@ def main() -> None:
     models = [load_trained(model, device) for model in MODELS]
     curves = {model: storage.load_table(storage.CURVES / f"{model}.csv") for model in MODELS}
     dimensions = {model: storage.load_table(storage.CURVES / f"{model}_dimensions.csv") for model in MODELS}
-    record = Record(
-        "render", used_parameters(params, "render"), data.name, data.md5, data.test_md5,
-        weights_md5={trained.model: trained.md5 for trained in models},
-        trained_with={trained.model: trained.parameters for trained in models},
-    )  # fmt: skip
+    record = Record("render", used_parameters(params, "render"), data.name, data.md5, data.test_md5)
+    record.weights_md5 = {trained.model: trained.md5 for trained in models}
 
     both = f"{data.name}, {_shared_kl_weight(models)}"
     drawn = dict(decoded_figures(models, test, params.render, params.seed))
@@ -44,7 +41,7 @@ def main() -> None:
         trained.model: neighbours(trained, yardstick, train, features, params.render, params.seed) for trained in models
     }
     title = f"Prior samples (left) and the training pictures nearest to them in the yardstick's features: {both}"
-    drawn["neighbours"] = grids.rows_of_images(title, panels)
+    drawn["neighbours"] = figures.rows_of_images(title, panels)
     maps = {trained.model: plane(posterior_means(trained.vae, test)) for trained in models}
     title = f"Posterior means of test pictures, their two principal directions: {both}"
     drawn["latent_map"] = plots.latent_map(title, maps, labels, data.classes)
@@ -73,22 +70,22 @@ def decoded_figures(models: list[Trained], test: Tensor, settings: Render, seed:
     both = f"{data}, {_shared_kl_weight(models)}"
     for trained in models:
         samples = decode(trained.vae, prior_latents(trained.vae, settings.samples, seed))
-        yield f"{trained.model}_samples", grids.samples(f"Prior samples: {trained.title}, {data}", samples)
+        yield f"{trained.model}_samples", figures.samples(f"Prior samples: {trained.title}, {data}", samples)
 
     shown = test[: settings.reconstructions]
     rows = [("test pictures", shown.cpu())]
     rows += [(trained.model, decode(trained.vae, posterior_means(trained.vae, shown))) for trained in models]
-    yield "reconstructions", grids.rows_of_images(f"Reconstructions of the posterior mean: {both}", {"": rows})
+    yield "reconstructions", figures.rows_of_images(f"Reconstructions of the posterior mean: {both}", {"": rows})
 
     panels = {trained.model: interpolations(trained, test, settings, seed) for trained in models}
-    yield "interpolation", grids.rows_of_images(f"Interpolation between two latents: {both}", panels)
+    yield "interpolation", figures.rows_of_images(f"Interpolation between two latents: {both}", panels)
 
     panels = {trained.model: walks(trained, test, settings.traversal_directions) for trained in models}
     title = (
         f"Walks through latent space: {both}\n"
         "z = A·1: A from 0 (left) to 1 (right); directions: from -3 to 3 deviations of the posterior means"
     )
-    yield "latent_space", grids.rows_of_images(title, panels)
+    yield "latent_space", figures.rows_of_images(title, panels)
 
 
 def interpolations(trained: Trained, test: Tensor, settings: Render, seed: int) -> list[tuple[str, Tensor]]:

@@ -1,4 +1,4 @@
-"""How are numbers drawn? Curves and points in, a matplotlib Figure out, readable at the width of a README."""
+"""How are numbers drawn? Curves and points in, a matplotlib Figure out."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,10 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from pipeline.figures import DPI, WIDTH
 from pipeline.params import COLORS, NAMES, Model
 
-WIDTH = 8.0  # inches
-DPI = 130
 MOST_NAMED = 20  # classes that a legend names
 WINDOW = 16  # steps of a training that make a point
 UNITS = {

@@ -12,17 +12,10 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 from pipeline.metrics import Estimate
 from pipeline.metrics.latents import mixture_latents, mutual_information
 from pipeline.params import Evaluate
+from pipeline.vae import objective
 from pipeline.vae.distributions import DiagonalGaussian
 from pipeline.vae.images import batches, generator, to_float, to_uint8
 from pipeline.vae.networks import VAE
-from pipeline.vae.objective import (
-    active_units,
-    bits_per_dim,
-    distortion,
-    importance_weighted_elbo,
-    rate,
-    rate_per_dimension,
-)
 from pipeline.vae.sampling import decode, draw, midpoints, prior_latents
 
 MOST_PSNR = 20 * math.log10(10 * 255)  # dB, a tenth of a level off: of equal images it would be infinite
@@ -53,12 +46,12 @@ def evaluate_images(vae: VAE, images: Tensor, batch_size: int, seed: int) -> Eva
         ssim = structural_similarity_index_measure(reconstruction, batch, data_range=1.0, reduction="none")
         assert isinstance(ssim, Tensor)  # a pair only where the gradient's map is asked for
         results = {
-            "rate": rate(posterior, vae.prior),
-            "distortion": distortion(vae.decode(posterior.sample(eps.to(batch.device))), batch),
+            "rate": objective.rate(posterior, vae.prior),
+            "distortion": objective.distortion(vae.decode(posterior.sample(eps.to(batch.device))), batch),
             "mse": (reconstruction - batch).square().flatten(1).mean(1),
             "psnr": psnr.clamp_max(MOST_PSNR),
             "ssim": ssim.reshape(-1),
-            "dimension_rates": rate_per_dimension(posterior, vae.prior),
+            "dimension_rates": objective.rate_per_dimension(posterior, vae.prior),
             "posterior_means": posterior.mean,
             "posterior_log_stds": posterior.log_std,
         }
@@ -78,7 +71,7 @@ def tight_bound(vae: VAE, images: Tensor, num_importance_samples: int, batch_siz
     shape = (num_importance_samples, len(images), vae.architecture.latent_dim)
     noise = torch.randn(shape, generator=generator(seed, "importance samples"))
     bounds = [
-        importance_weighted_elbo(vae, batch, eps.to(batch.device)).cpu().double()
+        objective.importance_weighted_elbo(vae, batch, eps.to(batch.device)).cpu().double()
         for batch, eps in zip(batches(images, batch_size), noise.split(batch_size, dim=1), strict=True)
     ]
     return torch.cat(bounds)
@@ -95,7 +88,7 @@ def latent_metrics(evaluation: Evaluation, seed: int) -> dict[str, float]:
     return {
         "mutual_information": information,
         "aggregate_divergence": evaluation.per_image["rate"].mean().item() - information,
-        "active_units": active_units(means),
+        "active_units": objective.active_units(means),
     }
 
 
@@ -128,6 +121,6 @@ def headline(elbo: Estimate, likelihood: str) -> tuple[str, Estimate]:
     gaussian: bits_per_dim. bernoulli: assignment_loss, binary cross-entropy + KL in nats per image, which the
     assignment printed and which is -elbo by another name.
     """
-    name, lower = ("bits_per_dim", bits_per_dim) if likelihood == "gaussian" else ("assignment_loss", neg)
+    name, lower = ("bits_per_dim", objective.bits_per_dim) if likelihood == "gaussian" else ("assignment_loss", neg)
     # Both are a negative factor times the elbo: low and high change places.
     return name, Estimate(lower(elbo.value), abs(lower(elbo.standard_error)), lower(elbo.high), lower(elbo.low))

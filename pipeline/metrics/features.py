@@ -17,6 +17,8 @@ SHIFT = 4  # training images move by up to so many pixels
 LABEL_SMOOTHING = 0.1
 MOMENTUM = (0.85, 0.95)  # at the highest and at the lowest learning rates
 
+Featurize = Callable[[Tensor], Tensor]  # features [N, D] of uint8 images [N, 3, 32, 32]
+
 
 class Classifier(nn.Module):
     """Images [B, 3, 32, 32] in 0..1 to logits of the classes; `features` are what its last layer sees."""

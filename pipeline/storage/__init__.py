@@ -151,14 +151,11 @@ def load_figure_text(path: Path) -> dict[str, str]:
 
 def md5(path: Path) -> str:
     """The hash by which DVC names a file, hexadecimal."""
-    return _digest(path, "md5")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def sha256(path: Path) -> str:
     """The sha256 of a file's content, hexadecimal."""
-    return _digest(path, "sha256")
-
-
-def _digest(path: Path, algorithm: str) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,6 @@
 """How do tensors come from files and go there? Prepared images; networks with what rebuilds and what made them."""
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError  # noqa: TID251 (what torch.load raises when it refuses to unpickle)
@@ -111,41 +110,35 @@ def load_yardstick() -> tuple[dict[str, Tensor], list[str]]:
     return {name: torch.from_numpy(array).float() for name, array in arrays.items()}, header["classes"]
 
 
-class Inception(nn.Module):
-    """The FID network of torch-fidelity: uint8 images [B, 3, H, W] to features [B, 2048]."""
-
-    def __init__(self, path: Path) -> None:
-        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
-        super().__init__()
-        self.network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(path))
-
-    @torch.no_grad()
-    def features(self, images: Tensor, device: torch.device, batch_size: int = 50) -> Tensor:
-        """Features of uint8 images [N, 3, 32, 32], float32 [N, 2048] on the CPU."""
-        network = self.network.to(device)
-        return torch.cat([network(batch.to(device))[0].cpu() for batch in images.split(batch_size)])
-
-
-def load_inception(path: str | None) -> Inception | None:
+def load_inception(path: str | None, device: torch.device) -> Callable[[Tensor], Tensor] | None:
     """The standard FID network from its file, relative to the main checkout; None without a path.
 
-    torch-fidelity unpickles the file, so its hash is checked first, and that it holds tensors alone.
+    It makes of uint8 images [N, 3, 32, 32] features, float32 [N, 2048] on the CPU. torch-fidelity unpickles the file,
+    so its hash is checked first, and that it holds tensors alone.
     """
     if path is None:
         return None
     file = storage.main_checkout() / path
+    where = f"evaluate.inception_weights: {file}"
     try:
-        found = hashlib.sha256(file.read_bytes()).hexdigest()
+        found = storage.sha256(file)
     except OSError as error:
-        raise InputError(f"evaluate.inception_weights: {file}: cannot be read ({error.strerror})") from None
+        raise InputError(f"{where}: cannot be read ({error.strerror})") from None
     if not found.startswith(INCEPTION_SHA256):
-        raise InputError(
-            f"evaluate.inception_weights: {file}: found a file whose sha256 begins with {found[:8]}, expected "
+        expected = (
             f"{INCEPTION_SHA256}, weights-inception-2015-12-05-{INCEPTION_SHA256}.pth of torch-fidelity's releases"
         )
+        raise InputError(f"{where}: found a file whose sha256 begins with {found[:8]}, expected {expected}")
     try:
         torch.load(file, weights_only=True)
     except UnpicklingError:
-        raise InputError(f"evaluate.inception_weights: {file}: holds more than tensors, expected weights") from None
-    return Inception(file)
+        raise InputError(f"{where}: holds more than tensors, expected weights") from None
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(file)).to(device)
+
+    @torch.no_grad()
+    def features(images: Tensor) -> Tensor:
+        return torch.cat([network(batch.to(device))[0].cpu() for batch in images.split(50)])
+
+    return features

@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from pipeline import storage
-from pipeline.figures import plots
-from pipeline.figures.grids import rows_of_images
+from pipeline.figures import plots, rows_of_images
 from pipeline.metrics import over_draws
 from pipeline.metrics.latents import encoded, mixture_latents
 from pipeline.params import STUDY_PARAMS, Survey, load_params, load_yaml, used_parameters

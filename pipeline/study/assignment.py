@@ -38,7 +38,7 @@ def main(model: Model) -> None:
         "seed": params.seed, "train.epochs": EPOCHS[model], "train.batch_size": BATCH_SIZE,
         "train.learning_rate": LEARNING_RATE,
     }  # fmt: skip
-    record = Record(f"train@{model}", parameters, data.name, data.md5, trained_with=parameters)
+    record = Record(f"train@{model}", parameters, data.name, data.md5)
     whole = torch.cat([train, validation])  # the assignment held none out
     network = train_assignment(model, whole, EPOCHS[model], params.seed)
     weights = storage.weights_path("assignment").with_name(f"{model}.safetensors")
@@ -48,10 +48,7 @@ def main(model: Model) -> None:
 
     pairwise, metrics = params.evaluate.pairwise_images, storage.METRICS / f"{model}.json"
     used = {"seed": params.seed, "evaluate.pairwise_images": pairwise}
-    evaluated = Record(
-        f"evaluate@{model}", used, data.name, data.md5, data.test_md5,
-        weights_md5=record.weights_md5, trained_with=parameters,
-    )  # fmt: skip
+    evaluated = Record(f"evaluate@{model}", used, data.name, data.md5, data.test_md5, record.weights_md5)
     noise = torch.randn(len(test), LATENT_DIM, generator=generator(params.seed, "prior samples"))
     features = features_of(yardstick, decode_assignment(network, noise))
     found = measure_distances(features, features_of(yardstick, test), pairwise)

@@ -18,7 +18,7 @@ from pipeline.vae.distributions import LOG_2_PI, DiagonalGaussian
 from pipeline.vae.images import generator, to_float
 from pipeline.vae.networks import VAE, architecture, build_vae
 from pipeline.vae.objective import Terms, rate
-from pipeline.vae.training import Bound, NonFiniteError, Training, validate
+from pipeline.vae.training import NonFiniteError, Training, validate
 
 Estimator = Literal["reparameterized", "score_function", "leave_one_out"]
 ESTIMATORS: tuple[Estimator, ...] = get_args(Estimator)
@@ -63,9 +63,17 @@ def trained(estimator: Estimator, vae: VAE, train: Tensor, validation: Tensor, p
     It ends before a step that is not finite.
     """
     settings, seed, elbos = params.gradients, params.seed, list[float]()
+
+    def bound(vae: VAE, images: Tensor, rng: torch.Generator) -> Terms:
+        noise = torch.randn(settings.draws, len(images), vae.architecture.latent_dim, generator=rng).to(vae.device)
+        posterior = vae.encode(images)
+        log_likelihood = expected_log_likelihood(estimator, posterior, _likelihood_of(images, vae), noise)
+        terms = Terms(rate(posterior, vae.prior), -log_likelihood)
+        elbos.append(terms.elbo.detach().mean().item())
+        return terms
+
     images = to_float(validation[: settings.variance_images].to(vae.device))
     before = variance_in(vae, estimator, images, settings, seed)
-    bound = estimated_bound(estimator, settings.draws, elbos)
     training = Training(vae, train, validation, params.train, params.kl_weight, seed, bound)
     with suppress(NonFiniteError):
         for _ in training.epochs():
@@ -73,20 +81,6 @@ def trained(estimator: Estimator, vae: VAE, train: Tensor, validation: Tensor, p
     after = variance_in(vae, estimator, images, settings, seed)
     held_out = validate(vae, validation, params.train.batch_size, generator(seed, "validation noise"))
     return {"variance_before": before, "variance_after": after, "elbo": elbos[: training.step]} | held_out
-
-
-def estimated_bound(estimator: Estimator, draws: int, elbos: list[float]) -> Bound:
-    """The bound with an estimator's gradient of the distortion; the mean elbo of each batch is added to `elbos`."""
-
-    def bound(vae: VAE, images: Tensor, rng: torch.Generator) -> Terms:
-        noise = torch.randn(draws, len(images), vae.architecture.latent_dim, generator=rng).to(vae.device)
-        posterior = vae.encode(images)
-        log_likelihood = expected_log_likelihood(estimator, posterior, _likelihood_of(images, vae), noise)
-        terms = Terms(rate(posterior, vae.prior), -log_likelihood)
-        elbos.append(terms.elbo.detach().mean().item())
-        return terms
-
-    return bound
 
 
 def variance_in(vae: VAE, estimator: Estimator, images: Tensor, settings: Gradients, seed: int) -> float:

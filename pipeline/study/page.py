@@ -15,11 +15,12 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from pipeline import storage
 from pipeline.params import MODELS, NAMES
-from pipeline.study.report import TEMPLATES, Reports
+from pipeline.study.report import PAGE as WORDS
+from pipeline.study.report import TEMPLATES, THEORY, Reports
+from pipeline.tracking.lineage import weights_in
 from pipeline.tracking.records import Record, load_records, record_folders
 
-PAGE, WORDS = storage.REPORTS / "index.html", storage.REPORTS / "README.md"
-THEORY = storage.REPORTS / "theory.json"
+PAGE = storage.REPORTS / "index.html"
 ASSIGNMENT = {  # its four figures, and what they show
     "fc_samples": "Pictures decoded from draws of the prior, fully connected",
     "conv_samples": "Pictures decoded from draws of the prior, convolutional",
@@ -47,16 +48,23 @@ def main() -> None:
 
 def render_page(root: Path) -> str:
     """The page of the reports below `root`."""
-    reports, weights = Reports(root), kl_weights(root)
-    words = (root / WORDS).read_text(encoding="utf-8").partition("\n")[2]  # less its title
-    images = [figure(root, storage.FIGURES / f"{name}.png", alt, weights) for name, alt in ASSIGNMENT.items()]
+    reports, kl_weights = Reports(root), kl_weights_of_trainings(root)
+
+    def figure(path: Path, alt: str) -> Markup:
+        """An image and under it, in one line, what it was made from."""
+        data, text = base64.b64encode((root / path).read_bytes()).decode(), storage.load_figure_text(root / path)
+        template = TEMPLATES.get_template("figure.html.j2")
+        shown = {"weights_md5": weights_in(text), "kl_weights": kl_weights, "data_md5": text["data.md5"]}
+        return Markup(template.render(path=path, alt=alt, data=data, **shown).strip())
+
+    words = html((root / WORDS).read_text(encoding="utf-8").partition("\n")[2])  # less its title
     text = TEMPLATES.get_template("page.html.j2").render(
         data=reports.load("theory.json")["data"]["name"],
         results=html(TEMPLATES.get_template("results.md.j2").render(reports=reports)),
         distances=html(TEMPLATES.get_template("distances.md.j2").render(reports=reports)),
-        images=images,
+        images=[figure(storage.FIGURES / f"{name}.png", alt) for name, alt in ASSIGNMENT.items()],
         charts=curves(root),
-        words=with_figures(html(words), root, weights),
+        words=Markup(IMAGE.sub(lambda image: figure(storage.REPORTS / image["source"], image["alt"]), words)),
     )
     return text.strip()
 
@@ -76,27 +84,10 @@ def slug(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-def with_figures(text: str, root: Path, weights: Mapping[str, float]) -> Markup:
-    """HTML with each image in it, by its path below reports/, made part of it."""
-    return Markup(IMAGE.sub(lambda image: figure(root, storage.REPORTS / image["source"], image["alt"], weights), text))
-
-
-def figure(root: Path, path: Path, alt: str, weights: Mapping[str, float]) -> Markup:
-    """An image and under it, in one line, what it was made from."""
-    data = base64.b64encode((root / path).read_bytes()).decode()
-    text = storage.load_figure_text(root / path)
-    suffix = ".weights.md5"
-    weights_md5 = {key.removesuffix(suffix): md5 for key, md5 in text.items() if key.endswith(suffix)}
-    filled = TEMPLATES.get_template("figure.html.j2").render(
-        data=data, alt=alt, weights_md5=weights_md5, kl_weights=weights, data_md5=text["data.md5"], path=path
-    )
-    return Markup(filled.strip())
-
-
-def kl_weights(root: Path) -> dict[str, float]:
+def kl_weights_of_trainings(root: Path) -> dict[str, float]:
     """The kl_weight of every training on record, by the md5 of its weights."""
     return {
-        md5: record.trained_with["kl_weight"]
+        md5: record.parameters["kl_weight"]
         for folder in record_folders(root)
         for record in load_records(folder)
         if record.stage.startswith("train@")
@@ -115,11 +106,11 @@ def curves(root: Path) -> dict[str, Markup]:
     title = "rate of each latent dimension, nats per image"
     series = by_model(root / storage.CURVES, "_dimensions.csv", "rank", "rate", "dimension ranked {:g}: {:.2f}")
     found[title] = chart(title, "latent dimensions, ranked by rate", series, radius=2)
-    points = [
-        Point(rate, distortion, f"kl_weight {row['kl_weight']:g}: rate {rate:.1f}, distortion {distortion:.0f}")
-        for row in storage.load_json(root / THEORY)["sweep"]
-        for rate, distortion in [(row["rate"]["value"], row["distortion"]["value"])]
-    ]
+    points = []
+    for row in storage.load_json(root / THEORY)["sweep"]:
+        rate, distortion = row["rate"]["value"], row["distortion"]["value"]
+        label = f"kl_weight {row['kl_weight']:g}: rate {rate:.1f}, distortion {distortion:.0f}"
+        points.append(Point(rate, distortion, label))
     title = "distortion over rate by kl_weight, nats per image"
     found[title] = chart(title, "rate", {NAMES["conv"]: points}, logarithmic=True)
     return found

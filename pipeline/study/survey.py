@@ -38,10 +38,8 @@ def main(model: Model) -> None:
             f"{storage.weights_path(model)}: found a prior of {components} components, expected N(0, I), about whose "
             "centre and directions the survey asks; train with prior_components 0"
         )
-    record = Record(
-        f"survey@{model}", used_parameters(params, "survey"), data.name, data.md5, data.test_md5,
-        weights_md5={model: trained.md5}, trained_with=trained.parameters,
-    )  # fmt: skip
+    used = used_parameters(params, "survey")
+    record = Record(f"survey@{model}", used, data.name, data.md5, data.test_md5, {model: trained.md5})
 
     space = Space(trained.vae, yardstick, train, test.to(device), params.survey, params.seed)
     found = {name: MEASURES[name](space) for name in params.survey.measures}
@@ -157,9 +155,8 @@ def between_images(space: Space) -> dict[str, dict[str, float]]:
 def of_bound(space: Space) -> dict[str, float]:
     """Means over test images: rate, distortion and elbo in nats per image, mse of reconstructions; active units."""
     evaluation = evaluate_images(space.vae, space.few, 500, space.seed)
-    names = ["rate", "distortion", "elbo", "mse"]
-    if space.vae.architecture.posterior == "point":
-        names = ["distortion", "mse"]  # the KL divergence of a point mass is infinite
+    point = space.vae.architecture.posterior == "point"  # the KL divergence of a point mass is infinite
+    names = ["distortion", "mse"] if point else ["rate", "distortion", "elbo", "mse"]
     means = {name: evaluation.per_image[name].mean().item() for name in names}
     return means | {"active_units": float(active_units(evaluation.posteriors.mean))}
 

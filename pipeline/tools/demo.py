@@ -7,7 +7,7 @@ from pipeline import storage
 from pipeline.params import MODELS
 from pipeline.tracking import sync
 from pipeline.tracking.experiments import export, forget_experiment, run_experiment
-from pipeline.tracking.records import beside, load_records
+from pipeline.tracking.records import beside, load_records, record_path
 
 DEMO = Path("demo")
 DATA_NAME = "shapes"
@@ -52,7 +52,7 @@ def remove_other_results(root: Path) -> None:
     """Remove from a copy of reports/ what no record of the demo lists: the published study, for one."""
     folder = root / storage.RUNS.name
     made = [record for record in load_records(folder) if record.data_name == DATA_NAME]
-    kept = {beside(folder, path) for record in made for path in (record.path, *map(Path, record.outputs))}
+    kept = {beside(folder, path) for record in made for path in (record_path(record.stage), *map(Path, record.outputs))}
     for path in sorted(root.rglob("*"), reverse=True):  # files come before their folder
         if path.is_file() and path not in kept | {root / "dvc.lock"}:
             path.unlink()

@@ -1,6 +1,5 @@
 """Which numbers do README and docs/ show? Tables made from reports/, between markers that name their templates."""
 
-import argparse
 import re
 import statistics
 from collections.abc import Sequence
@@ -25,9 +24,8 @@ TABLES = (
 )  # fmt: skip
 
 
-def main(arguments: Sequence[str] = ()) -> None:
+def main() -> None:
     """Fill in anew the tables of README and docs/."""
-    argparse.ArgumentParser(prog="python -m pipeline tables", description=__doc__).parse_args(arguments)
     for page in pages():
         text = with_tables(page.read_text(encoding="utf-8"), Path())
         with storage.replacing(page) as partial:

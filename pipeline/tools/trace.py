@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pipeline import storage
 from pipeline.errors import InputError, printable
@@ -17,8 +17,9 @@ from pipeline.tracking import lineage
 from pipeline.tracking.experiments import export, git
 from pipeline.tracking.records import CELLS, Record, beside, load_records, locked_beside, record_folders
 
+Written = tuple[Record, str]  # a record, and its name for one of its outputs
+
 folders_here = cache(record_folders)  # every file asks for them
-DIRTY = {"True": True, "False": False}  # as MLflow's tag says it
 
 
 def main(paths: Sequence[Path], everything: bool, as_json: bool) -> None:
@@ -48,7 +49,7 @@ def results_here() -> list[Path]:
     found = set(Path("models").glob("*/*.safetensors"))
     for folder in (storage.RUNS, *CELLS.glob(f"*/{storage.RUNS}")):
         found |= {path for path in folder.parent.rglob("*") if path.is_file() and path.parent.name != folder.name}
-        found |= {beside(folder, Path(file.path)) for file in shelf_of(folder).written.values()}
+        found |= {beside(folder, Path(name)) for record in shelf_of(folder).records for name in record.outputs}
     return sorted(path for path in found if not path.is_relative_to(storage.DATA))
 
 
@@ -92,15 +93,6 @@ def _when(started: str | None, commit: str | None, dirty: bool | None) -> str:
     return f", {started[:16].replace('T', ' ')} UTC, commit {(commit or 'unknown')[:10]}{state}"
 
 
-class Written(NamedTuple):
-    """A file that a record lists as its output, by the record's name for it."""
-
-    record: Record
-    path: str
-    md5: str
-    sha256: str
-
-
 @dataclass(frozen=True)
 class Shelf:
     """Records that belong together, what each has written, and the md5 by path that dvc.lock states beside them."""
@@ -112,7 +104,10 @@ class Shelf:
 
     def find(self, content: str) -> Written | None:
         """The file with that md5 or sha256."""
-        return next((file for file in self.written.values() if content in (file.md5, file.sha256)), None)
+        for record, name in self.written.values():
+            if content in record.outputs[name].values():
+                return record, name
+        return None
 
 
 @dataclass
@@ -153,45 +148,44 @@ def trace_file(path: Path) -> Trace:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     md5, sha256 = lineage.hashes(path).values()
-    shelf, file = _find(path, sha256)
-    if shelf is None or file is None:
-        if stored := _trace_in_store(path, sha256):
-            return stored
-        raise InputError(f"{path}: {_diagnosis(path)}")
-    record = file.record
-    if (locked := shelf.locked.get(file.path, md5)) != md5:
+    found = _find(path, sha256)
+    if found is None:
+        return _trace_in_store(path, sha256)
+    shelf, record, name = found
+    if (locked := shelf.locked.get(name, md5)) != md5:
         raise InputError(f"{path}: its md5 is {md5}, but dvc.lock beside {shelf.name} says {locked}")
-    for name, input_md5 in record.inputs.items():
+    for read, input_md5 in record.inputs.items():
         if not any(place.find(input_md5) for place in _shelves(input_md5, shelf)):
-            raise InputError(f"{path}: {record.stage} read {name} with md5 {input_md5}, but no record has written that")
+            raise InputError(f"{path}: {record.stage} read {read} with md5 {input_md5}, but no record has written that")
     shown = record.weights_md5
     if path.suffix == ".png":
         text = storage.load_figure_text(path)
-        shown = _weights_in(text)
+        shown = lineage.weights_in(text)
         parameters = json.loads(text.get("parameters", "null")) or {}
         same_data = (text.get("data.md5"), text.get("test.md5")) == (record.data_md5, record.test_md5)
         agrees = same_data and parameters.items() <= record.parameters.items()
         if not (agrees and shown.items() <= record.weights_md5.items()):
             raise InputError(f"{path}: its text names another origin than the record of {record.stage} in {shelf.name}")
-    trainings = [_training(path, shelf, record, name, weights_md5) for name, weights_md5 in shown.items()]
+    trainings = [_training(path, shelf, record, model, weights_md5) for model, weights_md5 in shown.items()]
     return Trace(
         str(path), sha256, record.stage, record.started, record.commit, record.dirty,
         shelf.name, record.data_name, record.data_md5 or md5, record.test_md5, trainings,
     )  # fmt: skip
 
 
-def _find(path: Path, sha256: str) -> tuple[Shelf, Written] | tuple[None, None]:
+def _find(path: Path, sha256: str) -> tuple[Shelf, Record, str] | None:
     """The records here that list this very path, else those here or in git's history that list a file of this content.
 
     InputError when another content is listed under the path.
     """
     for shelf in shelves_here():
         if file := shelf.written.get(path.absolute()):
-            if file.sha256 != sha256:
-                wrote = f"{file.record.stage} in {shelf.name} wrote {file.sha256[:12]}"
+            record, name = file
+            if (expected := record.outputs[name]["sha256"]) != sha256:
+                wrote = f"{record.stage} in {shelf.name} wrote {expected[:12]}"
                 raise InputError(f"{path}: {_lost_text(path)}found sha256 {sha256[:12]}, but {wrote}")
-            return shelf, file
-    return next(((shelf, file) for shelf in _shelves(sha256) if (file := shelf.find(sha256))), (None, None))
+            return shelf, record, name
+    return next(((shelf, *file) for shelf in _shelves(sha256) if (file := shelf.find(sha256))), None)
 
 
 def _training(path: Path, shelf: Shelf, user: Record, name: str, weights_md5: str) -> Training:
@@ -218,12 +212,19 @@ def _with_runs(record: Record, weights_md5: str) -> Training:
     )  # fmt: skip
 
 
-def _trace_in_store(path: Path, sha256: str) -> Trace | None:
+def _trace_in_store(path: Path, sha256: str) -> Trace:
     """What the runs say that carry a file of this content; a demo's records, for one, go when the next demo comes."""
-    runs = [run for run in stored_runs() if any(sha256 in value.split() for value in run.tags.values())]
-    records = {run.tags[lineage.WEIGHTS_TAG]: _record_of(run) for run in runs}
+    records = {}
+    for run in stored_runs():
+        tags = run.tags
+        if any(sha256 in value.split() for value in tags.values()):
+            records[tags[lineage.WEIGHTS_TAG]] = Record(
+                f"train@{tags['model']}", run.params, tags["data.name"], tags.get("data.md5"), run_id=run.id,
+                started=run.started, commit=tags.get("git.commit"), experiment=tags.get("dvc.exp"),
+                dirty={"True": True, "False": False}.get(tags.get("git.dirty", "")),
+            )  # fmt: skip
     if not records:
-        return None
+        raise InputError(f"{path}: {_diagnosis(path)}")
     trainings = [_with_runs(record, weights_md5) for weights_md5, record in records.items()]
     first = next(iter(records.values()))
     return Trace(
@@ -232,21 +233,11 @@ def _trace_in_store(path: Path, sha256: str) -> Trace | None:
     )  # fmt: skip
 
 
-def _record_of(run: lineage.StoredRun) -> Record:
-    """What a run tells of its training."""
-    tags = run.tags
-    return Record(
-        f"train@{tags['model']}", run.params, tags["data.name"], tags.get("data.md5"), run_id=run.id,
-        started=run.started, commit=tags.get("git.commit"), dirty=DIRTY.get(tags.get("git.dirty", "")),
-        experiment=tags.get("dvc.exp"),
-    )  # fmt: skip
-
-
 def _diagnosis(path: Path) -> str:
     """Which link is broken of a file that no record lists."""
     if lost := _lost_text(path):
         return f"{lost}no record lists it"
-    shown = _weights_in(storage.load_figure_text(path)) if path.suffix == ".png" else {}
+    shown = lineage.weights_in(storage.load_figure_text(path)) if path.suffix == ".png" else {}
     for name, weights_md5 in shown.items():
         if not any(weights_md5 in record.weights_md5.values() for shelf in shelves_here() for record in shelf.records):
             return f"shows {name} with weights {weights_md5}, which no record here has"
@@ -257,12 +248,6 @@ def _lost_text(path: Path) -> str:
     if path.suffix == ".png" and "data.md5" not in storage.load_figure_text(path):
         return "has no text data.md5 (edited or re-encoded, or not drawn by this pipeline), "
     return ""
-
-
-def _weights_in(text: dict[str, str]) -> dict[str, str]:
-    """The md5 of each model's weights in the text of a figure."""
-    suffix = ".weights.md5"
-    return {key.removesuffix(suffix): value for key, value in text.items() if key.endswith(suffix)}
 
 
 def _shelves(content: str, *first: Shelf) -> Iterator[Shelf]:
@@ -312,8 +297,8 @@ def shelf_of(folder: Path, commit: str = "") -> Shelf:
             export(commit, Path(copy), name, "dvc.lock", "study/dvc.lock")
             place, name = Path(copy, folder), f"{name} at commit {commit[:10]}"
         records, locked = load_records(place), locked_beside(place)
-    files = [Written(record, path, **hashes) for record in records for path, hashes in record.outputs.items()]
-    return Shelf(name, records, {beside(place, Path(file.path)).absolute(): file for file in files}, locked)
+    written = {beside(place, Path(path)).absolute(): (record, path) for record in records for path in record.outputs}
+    return Shelf(name, records, written, locked)
 
 
 @cache

@@ -28,6 +28,7 @@ DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
 WEIGHTS_TAG = "weights.md5"  # of a run, set last: what has it is complete
 ORIGINAL_TAG = "original.run_id"  # of a run that was rebuilt from a record: the run that it stands for
+WEIGHTS_TEXT = ".weights.md5"  # of a figure, after the name of a model
 UNTRACKED = "untracked"  # or this and its start, for a training that MLflow never saw
 
 
@@ -116,10 +117,15 @@ def figure_text(
     return {
         "data.md5": data_md5,
         **({"test.md5": test_md5} if test_md5 else {}),
-        **{f"{model}.weights.md5": md5 for model, md5 in weights_md5.items()},
+        **{f"{model}{WEIGHTS_TEXT}": md5 for model, md5 in weights_md5.items()},
         "parameters": json.dumps(parameters, sort_keys=True),
         "code.sha256": code,
     }
+
+
+def weights_in(text: Mapping[str, str]) -> dict[str, str]:
+    """The md5 of each model's weights in the text chunks of a figure."""
+    return {key.removesuffix(WEIGHTS_TEXT): md5 for key, md5 in text.items() if key.endswith(WEIGHTS_TEXT)}
 
 
 def hashes(path: Path) -> dict[str, str]:

@@ -34,7 +34,6 @@ class Record:
     data_md5: str | None = None  # of the training images
     test_md5: str | None = None  # of the test images, of a stage that used them; old ones had one file for all
     weights_md5: dict[str, str] = field(default_factory=dict)  # by model: the weights that were trained, or used
-    trained_with: Mapping[str, Any] = field(default_factory=dict)  # parameters in the header of those weights
     history: list[dict[str, float]] = field(default_factory=list)  # per epoch
     metrics: dict[str, float] = field(default_factory=dict)
     standard_errors: dict[str, float] = field(default_factory=dict)  # of metrics that are means over images or draws
@@ -78,11 +77,6 @@ class Record:
         ended = datetime.fromisoformat(self.started) + timedelta(seconds=self.seconds)
         return ended.isoformat(timespec="milliseconds")
 
-    @property
-    def path(self) -> Path:
-        """Where it is written."""
-        return record_path(self.stage)
-
     def save(self, inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
         """Complete the record with the hashes of what was read and written, and write it."""
         self.inputs = {path.as_posix(): storage.md5(path) for path in inputs}
@@ -91,7 +85,7 @@ class Record:
         self.environment |= system | {name: version(name) for name in VERSIONS}
         self.seconds = self._elapsed()
         # A list of one: DVC restores metrics from its run cache, but would show every mapping in them as columns.
-        storage.save_json(self.path, [asdict(self)])
+        storage.save_json(record_path(self.stage), [asdict(self)])
 
     def progress(self) -> dict[str, Any]:
         """What a checkpoint keeps of a stage under way, for `resume`."""

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Self
 
-from mlflow.entities import LifecycleStage, Metric, Param, Run
+from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.time import get_current_time_millis
@@ -57,10 +57,13 @@ def create_run(client: MlflowClient, record: Record, restores: str | None = None
     return client.create_run(experiment, milliseconds(record.started), known, record.name)
 
 
-def log_parameters(client: MlflowClient, run_id: str, record: Record) -> None:
-    """The parameters of a training; those that a run has already may come again."""
-    parameters = {"model": record.model, **record.parameters}
+def catch_up(client: MlflowClient, run_id: str, record: Record, time: int) -> int:
+    """Log what a run lacks of a training's parameters and epochs; return the last epoch that it had, 0 for none."""
+    parameters = {"model": record.model, **record.parameters}  # those that it has already may come again
     client.log_batch(run_id, params=[Param(key, str(value)) for key, value in parameters.items()])
+    logged = int(max((metric.step for metric in client.get_metric_history(run_id, "train/elbo")), default=0))
+    log_history(client, run_id, [row for row in record.history if row["epoch"] > logged], time)
+    return logged
 
 
 def log_history(client: MlflowClient, run_id: str, rows: Sequence[Mapping[str, float]], time: int) -> None:
@@ -74,21 +77,6 @@ def log_history(client: MlflowClient, run_id: str, rows: Sequence[Mapping[str, f
             if key != "epoch"
         ]
         client.log_batch(run_id, metrics)
-
-
-def last_epoch(client: MlflowClient, run_id: str) -> int:
-    """The last epoch that a run has metrics of; 0 for none."""
-    return int(max((metric.step for metric in client.get_metric_history(run_id, "train/elbo")), default=0))
-
-
-def find_run(client: MlflowClient, run_id: str | None) -> Run | None:
-    """The run of that id, deleted or not, if the store has it."""
-    try:
-        return client.get_run(run_id) if run_id else None
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return None
 
 
 def end_abandoned(client: MlflowClient, own_lock: Path | None = None, own_run: str | None = None) -> None:
@@ -186,27 +174,22 @@ class LiveRun:
     def _begin(self, client: MlflowClient) -> None:
         record = self._record
         end_abandoned(client, self._lock, record.run_id)
-        if run := self._earlier_run(client):
-            self._logged = last_epoch(client, run.info.run_id)
-            if WEIGHTS_TAG not in run.data.tags:  # else the run is complete and only the stage's end was interrupted
-                client.set_tag(run.info.run_id, LOCK_TAG, lock_tag(self._lock))  # the checkout may have moved
-                client.update_run(run.info.run_id, status="RUNNING")
-                client.set_tag(run.info.run_id, REASON_TAG, "")
-        else:
+        run = self._earlier_run(client)
+        if run is None:
             run = create_run(client, record, lock=self._lock)
+        elif WEIGHTS_TAG not in run.data.tags:  # else the run is complete and only the stage's end was interrupted
+            client.set_tag(run.info.run_id, LOCK_TAG, lock_tag(self._lock))  # the checkout may have moved
+            client.update_run(run.info.run_id, status="RUNNING")
+            client.set_tag(run.info.run_id, REASON_TAG, "")
         record.run_id = self._run_id = run.info.run_id
-        self._client = client
-        log_parameters(client, self._run_id, record)  # now, since a training that fails leaves no record to `sync`
-        rows = [row for row in record.history if row["epoch"] > self._logged]
-        log_history(client, self._run_id, rows, get_current_time_millis())
+        self._client = client  # what follows is logged now, since a training that fails leaves no record to `sync`
+        self._logged = catch_up(client, self._run_id, record, get_current_time_millis())
 
     def _earlier_run(self, client: MlflowClient) -> Run | None:
         """The run of a training that is resumed, unless it was deleted or is in another store or experiment."""
-        run = find_run(client, self._record.run_id)
-        if run is None or run.info.lifecycle_stage != LifecycleStage.ACTIVE:
-            return None
-        belongs = client.get_experiment(run.info.experiment_id).name == self._record.mlflow_experiment
-        return run if belongs else None
+        known, ours = client.get_experiment_by_name(self._record.mlflow_experiment), self._record.run_id
+        found = client.search_runs([known.experiment_id], f"attributes.run_id = '{ours}'") if known and ours else []
+        return found[0] if found else None
 
     def _later(self, write: Callable[[MlflowClient], None]) -> None:
         def job() -> None:

@@ -17,10 +17,7 @@ from pipeline.errors import InputError
 from pipeline.params import MODELS, changed
 from pipeline.tracking import lineage, runs, store
 from pipeline.tracking.experiments import RESULTS, experiment_revisions, export
-from pipeline.tracking.lineage import ORIGINAL_TAG, UNTRACKED, WEIGHTS_TAG
 from pipeline.tracking.records import Record, beside, load_records, lock_beside, locked_beside, record_folders
-from pipeline.tracking.runs import milliseconds, one_line, warn_once
-from pipeline.tracking.store import ERRORS, artifact_folder, exclusively, experiment_id
 
 MOST_VERSIONS = 100  # a tag holds 8,000 characters
 PREVIEWS = "images"  # the folder in which MLflow keeps what log_image is given
@@ -38,10 +35,10 @@ def update_store(*folders: Path) -> None:
         for folder in folders or (storage.RUNS,):
             _Folder(client, folder).update()
         if index := lineage.stored_runs_path():
-            with exclusively():
+            with store.exclusively():
                 lineage.save_stored_runs(index, store.stored_runs(client))
         runs.end_abandoned(client)
-    except (InputError, *ERRORS) as error:
+    except (InputError, *store.ERRORS) as error:
         _warn_later(error)
 
 
@@ -74,7 +71,7 @@ class _Folder:
         except InputError as error:
             _warn_later(error)
             return
-        with exclusively():
+        with store.exclusively():
             for trained in self.records:
                 if trained.stage.startswith("train@"):
                     try:
@@ -82,7 +79,7 @@ class _Folder:
                             self.add_metrics(run, trained)
                             self.add_artifacts(run, trained)
                             self.add_model(run, trained)
-                    except ERRORS as error:
+                    except store.ERRORS as error:
                         if store.is_outage(error):  # for every other record as well
                             raise
                         _warn_later(error)
@@ -93,20 +90,22 @@ class _Folder:
         if known and known.lifecycle_stage != LifecycleStage.ACTIVE:
             print(f"note: experiment {known.name} was deleted in MLflow and stays deleted")
             return []
-        experiment = experiment_id(self.client, trained.mlflow_experiment)
+        experiment = store.experiment_id(self.client, trained.mlflow_experiment)
         own = self.own_run(experiment, trained)
         if own.info.lifecycle_stage != LifecycleStage.ACTIVE:
             print(f"note: run {own.info.run_name} ({own.info.run_id}) was deleted in MLflow and stays deleted")
-        elif WEIGHTS_TAG not in own.data.tags or own.info.status != "FINISHED":
+        elif lineage.WEIGHTS_TAG not in own.data.tags or own.info.status != "FINISHED":
             self.finish(own, trained)
-        return self.client.search_runs([experiment], f"tags.`{WEIGHTS_TAG}` = '{_weights_md5(trained)}'")
+        return self.client.search_runs([experiment], f"tags.`{lineage.WEIGHTS_TAG}` = '{_weights_md5(trained)}'")
 
     def own_run(self, experiment: str, trained: Record) -> Run:
         """The run of a training record, deleted ones included; a new one when the store has none."""
-        name = trained.run_id or f"{UNTRACKED} {trained.started}"
-        found = self.client.search_runs([experiment], f"tags.`{ORIGINAL_TAG}` = '{name}'", ViewType.ALL)
-        run = found[0] if found else runs.find_run(self.client, trained.run_id)
-        return run or runs.create_run(self.client, trained, restores=name)
+        name = trained.run_id or f"{lineage.UNTRACKED} {trained.started}"
+        restored, original = f"tags.`{lineage.ORIGINAL_TAG}` = '{name}'", f"attributes.run_id = '{name}'"
+        for places, condition in (([experiment], restored), (store.experiment_ids(self.client), original)):
+            if found := self.client.search_runs(places, condition, ViewType.ALL):
+                return found[0]
+        return runs.create_run(self.client, trained, restores=name)
 
     def finish(self, run: Run, trained: Record) -> None:
         """Add what an interrupted, unreachable or lost store lacks of a training that ended well."""
@@ -114,23 +113,20 @@ class _Folder:
         uri = f'{{"uri": "{storage.TRAIN_IMAGES}"}}'
         dataset = Dataset(trained.data_name, (trained.data_md5 or "")[:8], "local", uri)
         client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
-        runs.log_parameters(client, run_id, trained)
+        runs.catch_up(client, run_id, trained, runs.milliseconds(trained.started))
         client.log_text(run_id, yaml.safe_dump(changed({}, trained.parameters), sort_keys=False), "params.yaml")
-        logged = runs.last_epoch(client, run_id)
-        rows = [row for row in trained.history if row["epoch"] > logged]
-        runs.log_history(client, run_id, rows, milliseconds(trained.started))
         if trained.run_id != run_id:
             self.restore_previews(run_id, trained)
         if run.data.tags.get(runs.REASON_TAG):
             client.set_tag(run_id, runs.REASON_TAG, "")
-        client.set_terminated(run_id, "FINISHED", end_time=milliseconds(trained.ended))
-        client.set_tag(run_id, WEIGHTS_TAG, _weights_md5(trained))
+        client.set_terminated(run_id, "FINISHED", end_time=runs.milliseconds(trained.ended))
+        client.set_tag(run_id, lineage.WEIGHTS_TAG, _weights_md5(trained))
 
     def restore_previews(self, run_id: str, trained: Record) -> None:
         """The images of the epochs, where the artifacts of a lost run are still beside the database."""
         path = lineage.database()
         if path and trained.run_id:
-            kept = artifact_folder(path, trained.mlflow_experiment) / trained.run_id / "artifacts" / PREVIEWS
+            kept = store.artifact_folder(path, trained.mlflow_experiment) / trained.run_id / "artifacts" / PREVIEWS
             if kept.is_dir():
                 self.client.log_artifacts(run_id, str(kept), PREVIEWS)
                 self.client.set_tag(run_id, PREVIEWS_TAG, "True")
@@ -142,7 +138,7 @@ class _Folder:
             for key, value in record.metrics.items():
                 found = run.data.metrics.get(key)
                 if found is None or (self.leads and found != value):  # MLflow shows the value with the latest time
-                    time = milliseconds(record.ended) if found is None else get_current_time_millis()
+                    time = runs.milliseconds(record.ended) if found is None else get_current_time_millis()
                     metrics.append(Metric(key, value, time, step=0))  # step 0: bars, as for one value only
                     tags = [RunTag("test.md5", record.test_md5)] if record.test_md5 else []
         if metrics:
@@ -198,9 +194,8 @@ class _Folder:
                 return
             from pipeline.tracking.serving import save_served  # with it comes torch
 
-            model = self.client.create_logged_model(
-                run.info.experiment_id, "vae", run.info.run_id, tags={WEIGHTS_TAG: weights_md5}, params=run.data.params
-            )
+            info, tags = run.info, {lineage.WEIGHTS_TAG: weights_md5}
+            model = self.client.create_logged_model(info.experiment_id, "vae", info.run_id, tags, run.data.params)
             model_id = model.model_id
             with tempfile.TemporaryDirectory() as temporary:
                 save_served(Path(temporary, "model"), weights, run.info.run_id, model_id)
@@ -214,10 +209,10 @@ class _Folder:
         """A new version unless the newest has these weights: models:/<name>@latest is what the main checkout has."""
         versions = self.client.search_model_versions(f"name = '{name}'")
         newest = max(versions, key=lambda version: int(version.version), default=None)
-        if newest is None or newest.tags.get(WEIGHTS_TAG) != weights_md5:
+        if newest is None or newest.tags.get(lineage.WEIGHTS_TAG) != weights_md5:
             with contextlib.suppress(MlflowException):  # it exists
                 self.client.create_registered_model(name, description="A VAE: reconstruct, encode, decode, sample.")
-            tags = {WEIGHTS_TAG: weights_md5}
+            tags = {lineage.WEIGHTS_TAG: weights_md5}
             self.client.create_model_version(name, f"models:/{model_id}", run.info.run_id, tags, model_id=model_id)
 
 
@@ -226,5 +221,5 @@ def _weights_md5(trained: Record) -> str:
 
 
 def _warn_later(error: BaseException) -> None:
-    reason = str(error) if isinstance(error, InputError) else one_line(error)
-    warn_once(f"MLflow could not be updated, the records are kept; `make ui` catches up later: {reason}")
+    reason = str(error) if isinstance(error, InputError) else runs.one_line(error)
+    runs.warn_once(f"MLflow could not be updated, the records are kept; `make ui` catches up later: {reason}")

@@ -40,7 +40,7 @@ STAGES: Mapping[str, str] = {
 }
 # What cannot change a result: it writes a record, a view of it, a message, or a state from which a training goes on to
 # the same bits.
-NEUTRAL = re.compile(r"pipeline/(tracking/\w+|command|errors|params|__init__|(?!storage|sources)\w+/__init__)\.py")
+NEUTRAL = re.compile(r"pipeline/(tracking/\w+|command|errors|params|((vae|study|tools)/)?__init__)\.py")
 
 FOREIGN_TO_THE_CORE = {"mlflow", "dvc", "yaml", "argparse", "pathlib", "json", "safetensors", "tqdm"}
 

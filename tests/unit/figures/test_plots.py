@@ -9,7 +9,8 @@ import torch
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
-from pipeline.figures import grids, plots
+from pipeline import figures
+from pipeline.figures import plots
 from pipeline.sources.shapes import draw_shapes
 from pipeline.storage import save_figure
 from pipeline.vae.images import generator
@@ -29,9 +30,9 @@ def drawn() -> dict[str, Figure]:
     rows = [("one", images[:3]), ("two", images[3:])]
     other = [("one", images[:3]), ("three", images[3:])]
     return {
-        "samples": grids.samples("Prior samples", images),
-        "rows": grids.rows_of_images("Rows", {"": rows}),
-        "panels": grids.rows_of_images("Panels", {"fc": rows, "conv": other}),
+        "samples": figures.samples("Prior samples", images),
+        "rows": figures.rows_of_images("Rows", {"": rows}),
+        "panels": figures.rows_of_images("Panels", {"fc": rows, "conv": other}),
         "curves": plots.training_curves("Training", CURVES),  # type: ignore[arg-type]
         "one epoch": plots.training_curves("Training", {"fc": {key: rows[:1] for key, rows in CURVES["fc"].items()}}),
         "rates": plots.rate_per_dimension("Rates", {"fc": [0.1, 3.0], "conv": [1.0, 2.0]}),
@@ -47,9 +48,9 @@ def test_equal_arrays_give_equal_bytes(name: str, tmp_path: Path) -> None:
 
 def test_every_image_is_shown_unchanged() -> None:
     images = draw_shapes(4, generator(0, "figures")).images
-    (axes,) = grids.samples("Prior samples", images).axes
+    (axes,) = figures.samples("Prior samples", images).axes
     grid = torch.as_tensor(axes.images[0].get_array())
-    corner = grids.BORDER
+    corner = figures.BORDER
     assert torch.equal(grid[corner : corner + 32, corner : corner + 32].permute(2, 0, 1), images[0])
 
 

@@ -179,7 +179,7 @@ def test_weights_of_another_network_are_refused(workspace: Path) -> None:
 
 
 def test_no_fid_network_without_a_path() -> None:
-    assert load_inception(None) is None
+    assert load_inception(None, CPU) is None
 
 
 def test_a_missing_or_wrong_fid_network_is_one_line_before_any_work(workspace: Path) -> None:
@@ -232,4 +232,4 @@ def test_a_fid_network_file_that_holds_more_than_tensors_is_not_unpickled(
     torch.save({"layer": Path("harm")}, path)
     monkeypatch.setattr(weights, "INCEPTION_SHA256", hashlib.sha256(path.read_bytes()).hexdigest()[:8])
     with pytest.raises(InputError, match=r"harmful.pth: holds more than tensors"):
-        load_inception("harmful.pth")
+        load_inception("harmful.pth", CPU)

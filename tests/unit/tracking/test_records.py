@@ -12,7 +12,7 @@ import pytest
 from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.tracking import lineage
-from pipeline.tracking.records import Record, load_records, locked_beside, record_folders
+from pipeline.tracking.records import Record, load_records, locked_beside, record_folders, record_path
 from tests.fixtures import ROOT
 
 
@@ -21,7 +21,7 @@ def saved(workspace: Path) -> Path:
     """The file of a small record."""
     record = Record("download", {"seed": 0}, "shapes")
     record.save([Path("params.yaml")], [Path("params.yaml")])
-    return record.path
+    return record_path(record.stage)
 
 
 def test_git_is_asked_once_for_a_record_and_not_for_one_that_is_loaded(

@@ -64,7 +64,7 @@ def test_an_interrupted_restoration_goes_on(copied: Path, monkeypatch: pytest.Mo
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "log_parameters", interrupted)
+        patch.setattr(runs, "catch_up", interrupted)
         with pytest.raises(KeyboardInterrupt):
             sync.update_store()
     (begun,) = all_runs(store.open_store())
