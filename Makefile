@@ -48,7 +48,7 @@ bench: history $(READY)  ## how fast it is, beside the assignment's way and pyth
 	$(PEERS)
 	.venv/bin/python -m bench.speed $(PUBLISH)
 
-peers: $(READY)  ## against pythae on data/images.safetensors, in equal time; three trainings
+peers: $(READY)  ## against pythae on the images in data/, in equal time; three trainings
 	$(PEERS)
 	.venv/bin/python -m bench.peers
 

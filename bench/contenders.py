@@ -180,8 +180,9 @@ def peak() -> float:
 
 
 def images(data: Path) -> tuple[Tensor, Tensor, Tensor]:
-    arrays, _ = storage.load_tensors(data, ("train_images", "validation_images", "test_images"))
-    train, validation, test = map(torch.from_numpy, arrays.values())
+    arrays = storage.load_tensors(data / storage.TRAIN_IMAGES.name)[0]
+    arrays |= storage.load_tensors(data / storage.TEST_IMAGES.name)[0]
+    train, validation, test = (torch.from_numpy(arrays[f"{split}_images"]) for split in ("train", "validation", "test"))
     return train, validation, test
 
 
@@ -189,7 +190,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.contenders", description=__doc__)
     parser.add_argument("way", choices=(*WAYS, "peak"))
     parser.add_argument("--model", choices=MODELS, default="fc")
-    parser.add_argument("--data", type=Path, default=storage.IMAGES)
+    parser.add_argument("--data", type=Path, default=storage.DATA)
     parser.add_argument("--steps", type=int, help="that are timed; without it a whole training is")
     parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="parameters of ours")
     given = parser.parse_args()

@@ -21,8 +21,8 @@ from pipeline.tracking import runs, store, sync
 EPOCHS = 10
 
 
-def tracking_share(images: Path) -> dict[str, float]:
-    """Seconds of a fully connected training of 10 epochs, and the share of them in tracking, on prepared images.
+def tracking_share(data: Path) -> dict[str, float]:
+    """Seconds of a fully connected training of 10 epochs, and the share of them in tracking, on the images in `data`.
 
     The store exists before, as for every training but a checkout's first.
     """
@@ -36,8 +36,7 @@ def tracking_share(images: Path) -> dict[str, float]:
         for owner, name in ((runs.LiveRun, "__enter__"), (runs.LiveRun, "log_epoch"), (sync, "update_store")):
             stack.enter_context(patch.object(owner, name, _timed(getattr(owner, name), spent)))
         PARAMS_FILE.write_text(yaml.safe_dump(params), encoding="utf-8")
-        storage.IMAGES.parent.mkdir()
-        shutil.copy(images, storage.IMAGES)
+        shutil.copytree(data, storage.DATA)
         store.open_store()
         start = time.perf_counter()
         train.main("fc")

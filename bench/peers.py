@@ -31,7 +31,7 @@ from pipeline.metrics import over_draws
 from pipeline.metrics.bound import evaluate_images
 from pipeline.metrics.features import EfficientNetLite0
 from pipeline.params import Model, Params, load_params
-from pipeline.storage.weights import load_feature_network
+from pipeline.storage.weights import load_feature_network, load_images
 from pipeline.tools import tables
 from pipeline.tracking.records import Record
 from pipeline.vae.device import prepare
@@ -43,16 +43,16 @@ from pipeline.vae.training import Training
 
 MODEL: Model = "conv"
 EPOCHS = 4  # of ours
-SPLITS = ("train_images", "validation_images", "test_images")
 
 
 def main() -> None:
     params = load_params()
     settings = params.train.model_copy(update={"epochs": EPOCHS})
     device = prepare(params.run.threads)
-    arrays, data = storage.load_tensors(storage.IMAGES, SPLITS)
-    train, validation, test = (torch.from_numpy(array).to(device) for array in arrays.values())
-    record = Record("peers", {"seed": params.seed, "train.epochs": EPOCHS}, data["name"], storage.md5(storage.IMAGES))
+    images, data = load_images("train_images", "validation_images", "test_images")
+    train, validation, test = (part.to(device) for part in images)
+    used = {"seed": params.seed, "train.epochs": EPOCHS}
+    record = Record("peers", used, data.name, data.md5, data.test_md5)
     ours = build_vae(architecture(params, MODEL), params.seed).to(device)
     began = time.monotonic()
     for epoch in Training(ours, train, validation, settings, params.kl_weight, params.seed).epochs():
@@ -76,7 +76,7 @@ def main() -> None:
     }  # fmt: skip
     storage.save_json(numbers, content)
     record.environment = {"seconds of each training": f"{seconds:.0f}", "threads": str(torch.get_num_threads())}
-    record.save([storage.IMAGES], [numbers])
+    record.save(storage.IMAGES, [numbers])
     tables.main()
 
 

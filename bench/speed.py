@@ -80,8 +80,8 @@ def main() -> None:
     record = Record("speed", {"rounds": ROUNDS, "steps": STEPS, "overrides": overrides}, data_name="")
     with tempfile.TemporaryDirectory() as folder:
         images = prepared_images(overrides, Path(folder))
-        _, header = storage.load_tensors(images, ())
-        record.data_name, record.data_md5 = header["name"], storage.md5(images)
+        _, header = storage.load_tensors(images / storage.TRAIN_IMAGES.name, ())
+        record.data_name, record.data_md5 = header["name"], storage.md5(images / storage.TRAIN_IMAGES.name)
         content: dict[str, Any] = {"data_md5": record.data_md5, "machine": machine(), "pythae": version("pythae")}
         for name, measure in MEASURES.items():
             content[name] = measure(images, overrides)
@@ -93,13 +93,13 @@ def main() -> None:
 
 
 def prepared_images(overrides: list[str], folder: Path) -> Path:
-    """The file that the stage download makes of the data that `overrides` choose."""
+    """`folder`, with the files that the stage download makes of the data that `overrides` choose."""
     revision = run_experiment("bench-data", overrides, ["download"])
-    path = folder / storage.IMAGES.name
-    get = ["dvc", "get", "--quiet", ".", str(storage.IMAGES), "--rev", revision, "--out", str(path)]
-    subprocess.run(get, check=True)
+    for path in storage.IMAGES:
+        get = ["dvc", "get", "--quiet", ".", str(path), "--rev", revision, "--out", str(folder / path.name)]
+        subprocess.run(get, check=True)
     forget_experiment("bench-data")
-    return path
+    return folder
 
 
 def machine() -> dict[str, Any]:
@@ -162,17 +162,17 @@ def at_once(images: Path, _: list[str]) -> dict[str, Any]:
 
 def data_size(images: Path, overrides: list[str]) -> dict[str, Any]:
     """An epoch on some eighths of all images: microseconds per training image and private memory, in rounds."""
-    arrays, header = storage.load_tensors(images)
-    eighth = len(arrays["train_images"]) // EIGHTHS[-1]
+    files = {path.name: storage.load_tensors(images / path.name) for path in storage.IMAGES}
+    eighth = len(files[storage.TRAIN_IMAGES.name][0]["train_images"]) // EIGHTHS[-1]
     found: dict[str, Any] = {str(size): {"microseconds": [], "private_bytes": []} for size in EIGHTHS}
     with tempfile.TemporaryDirectory() as folder:
         for size in EIGHTHS:
-            some = {name: array[: len(array) * size // EIGHTHS[-1]] for name, array in arrays.items()}
-            storage.save_tensors(Path(folder, f"{size}.safetensors"), some, header)
+            for file, (arrays, header) in files.items():
+                some = {name: array[: len(array) * size // EIGHTHS[-1]] for name, array in arrays.items()}
+                storage.save_tensors(Path(folder, str(size), file), some, header)
         for _round in range(ROUNDS):
             for size in EIGHTHS:
-                path = Path(folder, f"{size}.safetensors")
-                watched = contender("default", "--data", path, "--set", "train.epochs=1")
+                watched = contender("default", "--data", Path(folder, str(size)), "--set", "train.epochs=1")
                 seconds = json.loads(watched.lines[-1])["seconds"]
                 found[str(size)]["microseconds"].append(1e6 * seconds / (size * eighth))
                 found[str(size)]["private_bytes"].append(watched.private_bytes)

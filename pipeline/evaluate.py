@@ -29,7 +29,8 @@ def main(model: Model) -> None:
     names = ("train_images", "train_labels", "validation_images", "test_images", "test_labels")
     (train, labels, validation, test, test_labels), data = load_images(*names)
     trained = load_trained(model, device)
-    record = Record(f"evaluate@{model}", used_parameters(params, "evaluate"), data.name, data.md5, {model: trained.md5})
+    used = used_parameters(params, "evaluate")
+    record = Record(f"evaluate@{model}", used, data.name, data.md5, data.test_md5, {model: trained.md5})
 
     on_device, settings, seed = test.to(device), params.evaluate, params.seed
     evaluation = evaluate_images(trained.vae, on_device, settings.batch_size, seed)
@@ -64,7 +65,7 @@ def main(model: Model) -> None:
     record.metrics = {f"test/{name}": value for name, value in values.items()}
     record.standard_errors = {f"test/{name}": estimate.standard_error for name, estimate in estimates.items()}
     record.intervals = {f"test/{name}": (estimate.low, estimate.high) for name, estimate in estimates.items()}
-    record.save([storage.IMAGES, storage.weights_path(model)], [metrics, dimensions])
+    record.save([*storage.IMAGES, storage.weights_path(model)], [metrics, dimensions])
     sync.update_store()
 
 

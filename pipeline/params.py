@@ -93,7 +93,7 @@ class Data(Section):
             ("path", folder and not self.path, f"a folder or an archive of images, because {here}"),
             ("path", not folder and self.path is not None, f"null unless source is folder ({here})"),
             ("url", not cifar10 and self.url is not None, f"null unless source is cifar10 ({here})"),
-            ("name", not cifar10 and self.name == "cifar10", f"another name, because {here}"),
+            ("name", self.source == "shapes" and self.name == "cifar10", f"another name, because {here}"),
         )
 
 

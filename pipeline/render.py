@@ -31,7 +31,7 @@ def main() -> None:
     models = [load_trained(model, device) for model in MODELS]
     curves = {model: storage.load_table(storage.CURVES / f"{model}.csv") for model in MODELS}
     dimensions = {model: storage.load_table(storage.CURVES / f"{model}_dimensions.csv") for model in MODELS}
-    record = Record("render", used_parameters(params, "render"), data.name, data.md5)
+    record = Record("render", used_parameters(params, "render"), data.name, data.md5, data.test_md5)
     record.weights_md5 = {trained.model: trained.md5 for trained in models}
 
     both = f"{data.name}, {_shared_kl_weight(models)}"
@@ -54,12 +54,12 @@ def main() -> None:
     for name, figure in drawn.items():
         shown = [trained for trained in models if name == f"{trained.model}_samples"] or models
         weights_md5 = {str(trained.model): trained.md5 for trained in shown}
-        text = lineage.figure_text(data.md5, weights_md5, record.parameters, code)
+        text = lineage.figure_text(data.md5, weights_md5, record.parameters, code, data.test_md5)
         paths.append(storage.FIGURES / f"{name}.png")
         storage.save_figure(paths[-1], figure, text)
     curve_files = [storage.CURVES / f"{model}{kind}.csv" for model in MODELS for kind in ("", "_dimensions")]
     weights = [storage.weights_path(model) for model in MODELS]
-    record.save([storage.IMAGES, *weights, *curve_files], paths)
+    record.save([*storage.IMAGES, *weights, *curve_files], paths)
     sync.update_store()
     print(f"{len(paths)} figures in {storage.FIGURES}/")
 

@@ -59,7 +59,7 @@ def main(model: Model) -> None:
             weights, curves = storage.weights_path(model), storage.CURVES / f"{model}.csv"
             storage.save_table(curves, record.history)
             record.weights_md5 = {model: storage.md5(weights)}
-            record.save(inputs=[storage.IMAGES], outputs=[weights, curves])
+            record.save(inputs=[storage.TRAIN_IMAGES], outputs=[weights, curves])
         sync.update_store()
         checkpoints.remove()
 

@@ -402,11 +402,11 @@ def serving(
                 rest.join()
 
 
-def save_images(path: Path) -> None:
-    """An archive of 300 training and 60 test images in ten classes."""
+def save_images(path: Path, test: int = 60) -> None:
+    """An archive of 300 training and some test images in ten classes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as archive:
-        for split, count in (("train", 300), ("test", 60)):
+        for split, count in (("train", 300), ("test", test)):
             drawn = draw_shapes(count, generator(0, split))
             for number, (image, label) in enumerate(zip(drawn.images, drawn.labels.tolist(), strict=True)):
                 content = io.BytesIO()

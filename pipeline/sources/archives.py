@@ -39,8 +39,8 @@ def members(path: Path, notes: Counter[str]) -> Iterator[tuple[str, bytes]]:
         yield from _zip_members(path, notes) if zipfile.is_zipfile(path) else _tar_members(path)
     except DAMAGED as error:
         raise InputError(
-            f"data.path: {path} is no folder, .tar.* or .zip archive, or a damaged or locked one "
-            f"({printable(str(error))}); expected a whole one with train/<class>/<image> and test/<class>/<image>"
+            f"data.path: {path} is no folder, .zip or .tar (also .gz, .bz2, .xz), or a damaged or locked one "
+            f"({printable(str(error))}); unpack it to a folder with train/<class>/<image> and test/<class>/<image>"
         ) from None
 
 

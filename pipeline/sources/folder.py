@@ -1,8 +1,10 @@
 """How are a user's own images read? From a folder or an archive with train/<class>/* and test/<class>/*."""
 
+import functools
 import io
 import os
 import re
+import struct
 import unicodedata
 import warnings
 from collections import Counter
@@ -12,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from pipeline.errors import InputError, printable
 from pipeline.sources import Source, Split
@@ -37,6 +39,16 @@ WIDE_FORMATS = ("PNG", "PPM")  # whose grey of more than 8 bits goes up to 65535
 LITTER = {
     *("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "system volume information"),
     *("__macosx", "icon\r", "lost+found", "@eadir"),
+}
+STREAMS = (":zone.identifier", ":encryptable")  # what Windows keeps beside a file, once copied elsewhere
+TURNS = {  # what undoes each orientation of EXIF; Pillow turns to the left
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
 }
 Array = np.ndarray[Any, Any]
 
@@ -81,7 +93,7 @@ def _decoded(path: Path, names: list[str], notes: Counter[str]) -> Iterator[Arra
     for raw, content in _files_below(path, path, [], notes) if path.is_dir() else members(path, notes):
         name = _name(raw, notes)
         parts = PurePosixPath(name).parts
-        if any(part.startswith(".") or part.lower() in LITTER for part in parts):
+        if any(part.startswith(".") or part.lower() in LITTER or part.lower().endswith(STREAMS) for part in parts):
             notes["hidden or an operating system's own, passed over"] += 1
         elif not PLACE.fullmatch("/".join(parts)):
             notes["outside train/<class>/ and test/<class>/, passed over"] += 1
@@ -151,7 +163,7 @@ def decode_image(content: bytes, where: str) -> Array:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content), formats=FORMATS) as file:
                 wide = file.format in WIDE_FORMATS
-                rgb = _on_white(_eight_bits(ImageOps.exif_transpose(file), wide))
+                rgb = _on_white(_eight_bits(_upright(file), wide), file.info.get("icc_profile"))
     except UNREADABLE as error:
         reason = "unknown format" if isinstance(error, UnidentifiedImageError) else printable(str(error))
         raise InputError(f"{where}: is no image that can be read ({reason}); remove or replace it") from None
@@ -160,26 +172,66 @@ def decode_image(content: bytes, where: str) -> Array:
     return np.asarray(rgb).transpose(2, 0, 1)
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    """As its EXIF data say that it was seen; damaged ones say nothing. Pillow's own way fails to rewrite some."""
+    image.load()  # a TIFF is upright from then on
+    try:
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except (*UNREADABLE, struct.error):
+        return image
+    return image if turn is None else image.transpose(turn)
+
+
 def _eight_bits(image: Image.Image, wide: bool) -> Image.Image:
     """Grey of 16 bits or of floats from 0 to 1 in 8 bits; ValueError where its range is not known."""
     if image.mode != "F" and not image.mode.startswith("I"):
         return image
     levels = np.asarray(image)
     low, high = levels.min(), levels.max()
-    most = 65535 if image.mode.startswith("I;16") or wide else 1
+    most = 65535 if image.mode.startswith("I;16") or (image.mode == "I" and wide) else 1
     if (most == 1 and image.mode == "I") or not 0 <= low <= high <= most:
         raise ValueError(f"found grey from {low:g} to {high:g}, expected 8 or 16 bits, or floats from 0 to 1")
-    return Image.fromarray(np.rint(levels * (255 / most)).astype(np.uint8))
+    grey = Image.fromarray(np.rint(levels * (255 / most)).astype(np.uint8))
+    if "transparency" in image.info:
+        grey.putalpha(Image.fromarray(levels != image.info["transparency"]))
+    return grey
 
 
-def _on_white(image: Image.Image) -> Image.Image:
-    """RGB; what is transparent lets white through."""
+def _on_white(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """sRGB; what is transparent lets white through."""
     if image.mode == "LAB":
         spaces = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         shown = ImageCms.profileToProfile(image, *spaces, outputMode="RGB")
         assert shown is not None
         return shown
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    rgba = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), rgba).convert("RGB")
+    colors = {"CMYK": "CMYK", "1": "L", "L": "L", "LA": "L", "La": "L"}.get(image.mode, "RGB")
+    if image.mode in ("La", "RGBa"):
+        image = image.convert(image.mode.upper())
+    transparent = image.has_transparency_data
+    if transparent:
+        image = image.convert("RGBA")
+    transform = _to_srgb(profile, colors) if profile else None
+    rgb = transform.apply(image.convert(colors)) if transform else image.convert("RGB")
+    if not transparent:
+        return rgb
+    rgb.putalpha(image.getchannel("A"))
+    return Image.alpha_composite(Image.new("RGBA", rgb.size, "white"), rgb).convert("RGB")
+
+
+@functools.lru_cache(maxsize=16)
+def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """From colours of `mode` under an embedded profile; None where viewers pass over it: broken, of other colours.
+
+    None also for sRGB, whose many profiles differ by a level at most: the image keeps its bytes.
+    """
+    every_grey = ImageCms.Flags.GRIDPOINTS(255 if mode == "L" else 0)  # by default straight lines between 33
+    try:
+        transform = ImageCms.buildTransform(
+            io.BytesIO(profile), ImageCms.createProfile("sRGB"), mode, "RGB", flags=every_grey
+        )
+    except (ImageCms.PyCMSError, TypeError):  # a TIFF may have text or numbers where bytes should be
+        return None
+    steps = np.mgrid[0:256:17, 0:256:17, 0:256:17].T.astype(np.uint8)  # [16, 16, 16, 3]
+    colors = Image.fromarray(steps.reshape(256, 16, 3)).convert(mode)
+    moved, same = np.asarray(transform.apply(colors)), np.asarray(colors.convert("RGB"))
+    return None if np.allclose(moved, same, rtol=0, atol=1) else transform

@@ -27,7 +27,8 @@ Row = Mapping[str, Any]
 
 FORMAT = (SafetensorError, csv.Error, YAMLError, SyntaxError)  # of libraries; the last is Pillow's, of damaged chunks
 CONTENT = (ValueError, LookupError, TypeError, AttributeError, RuntimeError)  # other keys, types or sizes than expected
-IMAGES = Path("data/images.safetensors")
+DATA = Path("data")
+TRAIN_IMAGES, TEST_IMAGES = IMAGES = (DATA / "train.safetensors", DATA / "test.safetensors")  # train has validation too
 REPORTS = Path("reports")
 METRICS, CURVES, FIGURES, RUNS = (REPORTS / name for name in ("metrics", "curves", "figures", "runs"))
 
@@ -96,9 +97,9 @@ def spool(parts: Iterable[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
 
     Its file has no name and goes with it. Without any part it is [0].
     """
-    IMAGES.parent.mkdir(parents=True, exist_ok=True)
+    DATA.mkdir(parents=True, exist_ok=True)
     count, part = 0, np.empty(0)
-    with tempfile.TemporaryFile(dir=IMAGES.parent) as file:
+    with tempfile.TemporaryFile(dir=DATA) as file:
         for part in parts:
             file.write(np.ascontiguousarray(part).data)
             count += len(part)

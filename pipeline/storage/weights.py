@@ -1,6 +1,5 @@
 """How do tensors come from files and go there? Prepared images; networks with what rebuilds and what made them."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import distribution
@@ -27,15 +26,21 @@ class Dataset:
     """Which images `download` prepared."""
 
     name: str
-    md5: str  # of the file
     classes: list[str]
+    md5: str  # of the file of training and validation images
+    test_md5: str | None  # of the file of test images, if any of its tensors were asked for
 
 
 def load_images(*names: str) -> tuple[list[Tensor], Dataset]:
     """Prepared tensors by name: "train_images", "test_labels", ...; uint8 [N, 3, 32, 32] or int64 [N], on the CPU."""
-    arrays, header = storage.load_tensors(storage.IMAGES, names)
+    of_test = [name for name in names if name.startswith("test_")]
+    arrays, header = storage.load_tensors(storage.TRAIN_IMAGES, [name for name in names if name not in of_test])
+    test_md5 = None
+    if of_test:
+        arrays |= storage.load_tensors(storage.TEST_IMAGES, of_test)[0]
+        test_md5 = storage.md5(storage.TEST_IMAGES)
     tensors = [torch.from_numpy(arrays[name]) for name in names]
-    return tensors, Dataset(header["name"], storage.md5(storage.IMAGES), header["classes"])
+    return tensors, Dataset(header["name"], header["classes"], storage.md5(storage.TRAIN_IMAGES), test_md5)
 
 
 @dataclass(frozen=True)
@@ -119,19 +124,20 @@ def load_inception(path: str | None, device: torch.device) -> Callable[[Tensor],
     if path is None:
         return None
     file = storage.main_checkout() / path
+    where = f"evaluate.inception_weights: {file}"
     try:
-        found = hashlib.sha256(file.read_bytes()).hexdigest()
+        found = storage.sha256(file)
     except OSError as error:
-        raise InputError(f"evaluate.inception_weights: {file}: cannot be read ({error.strerror})") from None
+        raise InputError(f"{where}: cannot be read ({error.strerror})") from None
     if not found.startswith(INCEPTION_SHA256):
-        raise InputError(
-            f"evaluate.inception_weights: {file}: found a file whose sha256 begins with {found[:8]}, expected "
+        expected = (
             f"{INCEPTION_SHA256}, weights-inception-2015-12-05-{INCEPTION_SHA256}.pth of torch-fidelity's releases"
         )
+        raise InputError(f"{where}: found a file whose sha256 begins with {found[:8]}, expected {expected}")
     try:
         torch.load(file, weights_only=True)
     except UnpicklingError:
-        raise InputError(f"evaluate.inception_weights: {file}: holds more than tensors, expected weights") from None
+        raise InputError(f"{where}: holds more than tensors, expected weights") from None
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(file)).to(device)

@@ -43,7 +43,7 @@ def main() -> None:
     trained = {name: load_weights(weights[name], device) for name in in_strips}
     (train, test), data = load_images("train_images", "test_images")
     settings, used = params.survey, used_parameters(params, "survey")
-    record = Record("answers", used, data.name, data.md5)
+    record = Record("answers", used, data.name, data.md5, data.test_md5)
     record.weights_md5 = {name: storage.md5(path) for name, path in weights.items()}
 
     where = f"{data.name}, conv, {next(iter(trained.values())).parameters['train.epochs']} epochs"
@@ -67,12 +67,12 @@ def main() -> None:
     for name, shown, figure in drawn:
         figures.append(storage.FIGURES / f"{name}.png")
         md5s = {cell: record.weights_md5[cell] for cell in shown}
-        storage.save_figure(figures[-1], figure, lineage.figure_text(data.md5, md5s, used, code))
+        storage.save_figure(figures[-1], figure, lineage.figure_text(data.md5, md5s, used, code, data.test_md5))
     content = {"data": {"name": data.name, "md5": data.md5}, "where": where}
     content["settings"] = settings.model_dump() | {"pictures": settings.images}  # as published answers call it
     content["learning_rate"] = estimated["train.learning_rate"]
     storage.save_json(ANSWERS, content | numbers(rows, codes, gradients))
-    record.save([storage.IMAGES, *files.values(), *weights.values()], [ANSWERS, *figures])
+    record.save([*storage.IMAGES, *files.values(), *weights.values()], [ANSWERS, *figures])
 
 
 def by_seed(cells: Mapping[str, Numbers], found: Mapping[str, Numbers]) -> list[dict[str, Numbers]]:

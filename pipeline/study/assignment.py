@@ -44,11 +44,11 @@ def main(model: Model) -> None:
     weights = storage.weights_path("assignment").with_name(f"{model}.safetensors")
     save_state(weights, network.state_dict(), {"data": {"name": data.name, "md5": data.md5}})
     record.weights_md5 = {model: storage.md5(weights)}
-    record.save([storage.IMAGES], [weights])
+    record.save([storage.TRAIN_IMAGES], [weights])
 
     pairwise, metrics = params.evaluate.pairwise_images, storage.METRICS / f"{model}.json"
     used = {"seed": params.seed, "evaluate.pairwise_images": pairwise}
-    evaluated = Record(f"evaluate@{model}", used, data.name, data.md5, record.weights_md5)
+    evaluated = Record(f"evaluate@{model}", used, data.name, data.md5, data.test_md5, record.weights_md5)
     noise = torch.randn(len(validation), LATENT_DIM, generator=generator(params.seed, "prior samples"))
     found = measure_distances(featurize(decode_assignment(network, noise)), featurize(validation), pairwise)
     values = {
@@ -58,7 +58,7 @@ def main(model: Model) -> None:
     values |= {f"samples_{name}": value for name, value in found.items()}
     storage.save_json(metrics, values)
     evaluated.metrics = {f"test/{name}": value for name, value in values.items()}
-    evaluated.save([storage.IMAGES, weights], [metrics])
+    evaluated.save([*storage.IMAGES, weights], [metrics])
     sync.update_store()
 
 

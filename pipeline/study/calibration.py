@@ -50,7 +50,7 @@ def main() -> None:
 
     count = min(len(validation), int((labels >= max(LADDERS["dropped classes"])).sum()))
     if count < 2:
-        raise InputError(f"{storage.IMAGES}: found {len(data.classes)} classes, expected ten, to calibrate with")
+        raise InputError(f"{storage.TRAIN_IMAGES}: found {len(data.classes)} classes, expected ten, to calibrate with")
     steps = list(rungs(train, labels, count, params.seed))
     for weight, path in SAMPLED.items():
         vae = load_weights(path, device).vae
@@ -62,7 +62,7 @@ def main() -> None:
     title = f"Distances of damaged and of generated images from validation images: {data.name}"
     text = lineage.figure_text(data.md5, record.weights_md5, used, lineage.code_hash("calibration"))
     storage.save_figure(FIGURE, plots.damages(title, ladders), text)
-    record.save([storage.IMAGES, *SAMPLED.values()], [METRICS, FIGURE])
+    record.save([storage.TRAIN_IMAGES, *SAMPLED.values()], [METRICS, FIGURE])
 
 
 def calibrate(

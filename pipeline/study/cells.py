@@ -14,7 +14,7 @@ from pipeline.tracking.records import CELL_VARIABLE, CELLS
 
 GROUPS = ("trainings", "assignments", "gradients")  # of cells, in STUDY_PARAMS
 # What cells have in common: links to the checkout's own.
-SHARED = (storage.IMAGES.parent,)
+SHARED = (storage.DATA,)
 STAGES: Mapping[str, str] = {  # of a cell, with their modules
     "train": "train",
     "evaluate": "evaluate",

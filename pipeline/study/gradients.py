@@ -37,11 +37,11 @@ def main(model: Model) -> None:
     save_trained(vae, data.name, data.md5, used)
     weights, metrics = storage.weights_path(model), storage.METRICS / f"{model}_gradients.json"
     record.weights_md5 = {model: storage.md5(weights)}
-    record.save([storage.IMAGES], [weights])
+    record.save([storage.TRAIN_IMAGES], [weights])
 
-    measured = Record(f"gradients@{model}", used, data.name, data.md5, record.weights_md5)
+    measured = Record(f"gradients@{model}", used, data.name, data.md5, weights_md5=record.weights_md5)
     storage.save_json(metrics, {"known_model": in_a_known_model(params.gradients, params.seed), "vae": found})
-    measured.save([storage.IMAGES, weights], [metrics])
+    measured.save([storage.TRAIN_IMAGES, weights], [metrics])
     sync.update_store()
 
 

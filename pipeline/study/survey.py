@@ -38,7 +38,8 @@ def main(model: Model) -> None:
             f"{storage.weights_path(model)}: found a prior of {components} components, expected N(0, I), about whose "
             "centre and directions the survey asks; train with prior_components 0"
         )
-    record = Record(f"survey@{model}", used_parameters(params, "survey"), data.name, data.md5, {model: trained.md5})
+    used = used_parameters(params, "survey")
+    record = Record(f"survey@{model}", used, data.name, data.md5, data.test_md5, {model: trained.md5})
 
     space = Space(trained.vae, featurize, train, featurize(validation), test, params.survey, params.seed)
     found = {name: MEASURES[name](space) for name in params.survey.measures}
@@ -51,7 +52,7 @@ def main(model: Model) -> None:
         for name, value in values.items()
         if isinstance(value, float)
     }
-    record.save([storage.IMAGES, storage.weights_path(model)], [survey])
+    record.save([*storage.IMAGES, storage.weights_path(model)], [survey])
     sync.update_store()
 
 

@@ -32,7 +32,7 @@ MLFLOW = "http://127.0.0.1:5050"  # where make ui serves
 
 @st.cache_resource(hash_funcs={StoredRun: lambda run: run.id})
 def walk_of(run: StoredRun, md5: str, kind: str) -> Tensor:
-    """A walk through a model's latent space, whose directions some test images tell."""
+    """A walk through a model's latent space, whose directions some validation images tell."""
     images = load_images(md5)[:WALKED]
     return path_of(kind, posterior_means(load_model(run).vae, images), images)
 
@@ -43,14 +43,14 @@ def main() -> None:
     st.title("Explore latent space")
     try:
         chosen, md5 = choose()
-        test = load_images(md5)
+        held_out = load_images(md5)
         samples, rebuilt, paths, walks = st.tabs(["Samples", "Reconstruction", "Between two images", "Walk"])
         with samples:
             sample(chosen)
         with rebuilt:
-            reconstruct(chosen, test)
+            reconstruct(chosen, held_out)
         with paths:
-            go_between(chosen, test)
+            go_between(chosen, held_out)
         with walks:
             walk(chosen, md5)
     except InputError as error:
@@ -82,11 +82,11 @@ def sample(chosen: dict[Model, StoredRun]) -> None:
 
 
 @st.fragment
-def reconstruct(chosen: dict[Model, StoredRun], test: Tensor) -> None:
-    """A test image, or one of the user's, encoded and decoded."""
-    number = st.number_input("test image", 0, len(test) - 1, 0)
+def reconstruct(chosen: dict[Model, StoredRun], held_out: Tensor) -> None:
+    """A validation image, or one of the user's, encoded and decoded."""
+    number = st.number_input("validation image", 0, len(held_out) - 1, 0)
     upload = st.file_uploader("or an image of your own, made 32 x 32; it stays on this machine")
-    image = test[number : number + 1]
+    image = held_out[number : number + 1]
     if upload is not None:
         try:
             image = torch.from_numpy(decode_image(upload.getvalue(), upload.name)[None].copy())
@@ -98,19 +98,19 @@ def reconstruct(chosen: dict[Model, StoredRun], test: Tensor) -> None:
 
 
 @st.fragment
-def go_between(chosen: dict[Model, StoredRun], test: Tensor) -> None:
-    """A place on the path between two test images."""
+def go_between(chosen: dict[Model, StoredRun], held_out: Tensor) -> None:
+    """A place on the path between two validation images."""
     left, right = st.columns(2)
     ends = [
-        left.number_input("from test image", 0, len(test) - 1, 0),
-        right.number_input("to test image", 0, len(test) - 1, 1),
+        left.number_input("from validation image", 0, len(held_out) - 1, 0),
+        right.number_input("to validation image", 0, len(held_out) - 1, min(1, len(held_out) - 1)),
     ]
     share = st.slider("share of the way", 0.0, 1.0, 0.5, 0.01)
     on_arc = st.radio("path", ["line", "arc"], horizontal=True) == "arc"
-    show(test[ends], st.container())
+    show(held_out[ends], st.container())
 
     def image(trained: Trained, _: Model) -> Tensor:
-        path = between(posterior_means(trained.vae, test[ends]), on_arc)
+        path = between(posterior_means(trained.vae, held_out[ends]), on_arc)
         return decode(trained.vae, path[at(share)])
 
     side_by_side(chosen, image)
@@ -152,14 +152,14 @@ def load_model(run: StoredRun) -> Trained:
 
 @st.cache_resource
 def load_images(md5: str) -> Tensor:
-    """Test images of the data with that md5, uint8 [N, 3, 32, 32]: prepared here, or in DVC's cache."""
-    path = storage.main_checkout() / storage.IMAGES
+    """Validation images of the data with that md5, uint8 [N, 3, 32, 32]: prepared here, or in DVC's cache."""
+    path = storage.main_checkout() / storage.TRAIN_IMAGES
     if not path.exists() or storage.md5(path) != md5:
         path = cache() / md5[:2] / md5[2:]
     if not path.exists():
-        raise InputError(f"found no images with md5 {md5[:8]} in {storage.IMAGES} or DVC's cache; run dvc repro")
-    arrays, _ = storage.load_tensors(path, ("test_images",))
-    return torch.from_numpy(arrays["test_images"])
+        raise InputError(f"found no images with md5 {md5[:8]} in {storage.TRAIN_IMAGES} or DVC's cache; run dvc repro")
+    arrays, _ = storage.load_tensors(path, ("validation_images",))
+    return torch.from_numpy(arrays["validation_images"])
 
 
 def cache() -> Path:

@@ -50,7 +50,7 @@ def results_here() -> list[Path]:
     for folder in (storage.RUNS, *CELLS.glob(f"*/{storage.RUNS}")):
         found |= {path for path in folder.parent.rglob("*") if path.is_file() and path.parent.name != folder.name}
         found |= {beside(folder, Path(name)) for record in shelf_of(folder).records for name in record.outputs}
-    return sorted(found - {storage.IMAGES})
+    return sorted(path for path in found if not path.is_relative_to(storage.DATA))
 
 
 def table(result: Trace) -> str:
@@ -62,6 +62,7 @@ def table(result: Trace) -> str:
         f"  made by    {result.stage}{_when(result.started, result.commit, result.dirty)}",
         f"  listed in  {result.listed_in}, sha256 {result.sha256[:12]} agrees",
         f"  data       {result.data_name}, md5 {result.data_md5}",
+        *([f"  test data  md5 {result.test_md5}"] if result.test_md5 else []),
         *_run_lines(result, address, "  "),
     ]
     for training in result.trainings:
@@ -145,6 +146,7 @@ class Trace:
     listed_in: str  # the folder of records that states the sha256
     data_name: str
     data_md5: str
+    test_md5: str | None
     trainings: list[Training]
     runs: list[dict[str, str]]  # of the stage that drew it, those of the store
     missing_run: str | None  # of that stage, what the store lacks
@@ -169,7 +171,8 @@ def trace_file(path: Path) -> Trace:
         text = storage.load_figure_text(path)
         shown = lineage.weights_in(text)
         parameters = json.loads(text.get("parameters", "null")) or {}
-        agrees = text.get("data.md5") == record.data_md5 and parameters.items() <= record.parameters.items()
+        same_data = (text.get("data.md5"), text.get("test.md5")) == (record.data_md5, record.test_md5)
+        agrees = same_data and parameters.items() <= record.parameters.items()
         if not (agrees and shown.items() <= record.weights_md5.items()):
             raise InputError(f"{path}: its text names another origin than the record of {record.stage} in {shelf.name}")
     trainings = [_training(path, shelf, record, model, weights_md5) for model, weights_md5 in shown.items()]
@@ -177,7 +180,7 @@ def trace_file(path: Path) -> Trace:
     missing = record.execution if path.suffix == ".png" and not drawn else None
     return Trace(
         str(path), sha256, record.stage, record.started, record.commit, record.dirty,
-        shelf.name, record.data_name, record.data_md5 or md5, trainings, _pages(drawn), missing,
+        shelf.name, record.data_name, record.data_md5 or md5, record.test_md5, trainings, _pages(drawn), missing,
     )  # fmt: skip
 
 
@@ -237,7 +240,7 @@ def _trace_in_store(path: Path, sha256: str) -> Trace:
     first = next(iter(records.values()))
     return Trace(
         str(path), sha256, "a stage whose record is gone", None, None, None,
-        "the store's tags", first.data_name, first.data_md5 or "", trainings, [], None,
+        "the store's tags", first.data_name, first.data_md5 or "", None, trainings, [], None,
     )  # fmt: skip
 
 

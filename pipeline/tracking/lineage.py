@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import yaml
 
@@ -59,7 +59,12 @@ def store_uri() -> str:
     """MLFLOW_TRACKING_URI when set, else an SQLite database; a relative one is at the root of the main checkout."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE}"
     scheme, _, path = uri.partition(":///")
-    return f"sqlite:///{quote(str(storage.main_checkout() / unquote(path)))}" if scheme == "sqlite" else uri
+    return sqlite_uri(storage.main_checkout() / unquote(path)) if scheme == "sqlite" else uri
+
+
+def sqlite_uri(path: Path) -> str:
+    """The address of a database, with no more escaped than must be: MLflow makes the folder that it names literally."""
+    return f"sqlite:///{str(path).replace('%', '%25').replace('?', '%3F')}"
 
 
 def database() -> Path | None:
@@ -112,11 +117,12 @@ def code_of(stage: str) -> list[Path]:
 
 
 def figure_text(
-    data_md5: str, weights_md5: Mapping[str, str], parameters: Mapping[str, Any], code: str
+    data_md5: str, weights_md5: Mapping[str, str], parameters: Mapping[str, Any], code: str, test_md5: str | None = None
 ) -> dict[str, str]:
     """PNG text chunks: only what is the same for the same result, so no run, time, host or commit."""
     return {
         "data.md5": data_md5,
+        **({"test.md5": test_md5} if test_md5 else {}),
         **{f"{model}{WEIGHTS_TEXT}": md5 for model, md5 in weights_md5.items()},
         "parameters": json.dumps(parameters, sort_keys=True),
         "code.sha256": code,

@@ -31,7 +31,8 @@ class Record:
     stage: str  # as DVC calls it: train@fc
     parameters: Mapping[str, Any]  # those that the stage uses, by dotted key
     data_name: str
-    data_md5: str | None = None
+    data_md5: str | None = None  # of the training images
+    test_md5: str | None = None  # of the test images, of a stage that used them; old ones had one file for all
     weights_md5: dict[str, str] = field(default_factory=dict)  # by model: the weights that were trained, or used
     history: list[dict[str, float]] = field(default_factory=list)  # per epoch
     metrics: dict[str, float] = field(default_factory=dict)

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 from mlflow.artifacts import download_artifacts
@@ -147,7 +147,7 @@ def _close(path: Path, artifacts: Path) -> None:
     """Let MLflow make the database, if there is none, and close its connections, which a process has but once."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    SqlAlchemyStore(f"sqlite:///{quote(str(path))}", artifacts.as_uri()).engine.dispose()
+    SqlAlchemyStore(lineage.sqlite_uri(path), artifacts.as_uri()).engine.dispose()
 
 
 def _moved_from(path: Path) -> Path | None:

@@ -17,10 +17,7 @@ from pipeline.errors import InputError
 from pipeline.params import MODELS, changed
 from pipeline.tracking import lineage, runs, store
 from pipeline.tracking.experiments import RESULTS, experiment_revisions, export
-from pipeline.tracking.lineage import ORIGINAL_TAG, RECORD_TAG, UNTRACKED, WEIGHTS_TAG, StoredRun
 from pipeline.tracking.records import Record, beside, load_records, lock_beside, locked_beside, record_folders
-from pipeline.tracking.runs import milliseconds, one_line, warn_once
-from pipeline.tracking.store import ERRORS, artifact_folder, exclusively, experiment_id
 
 MOST_VERSIONS = 100  # a tag holds 8,000 characters
 PREVIEWS = "images"  # the folder in which MLflow keeps what log_image is given
@@ -38,15 +35,15 @@ def update_store(*folders: Path) -> None:
         known = [_Folder(client, folder) for folder in folders or (storage.RUNS,)]
         for folder in known:
             folder.update()
-        with exclusively():  # once all trainings that images show have their runs
+        with store.exclusively():  # once all trainings that images show have their runs
             stored = store.stored_runs(client)
             for folder in known:
                 folder.add_drawings(stored)
         if index := lineage.stored_runs_path():
-            with exclusively():
+            with store.exclusively():
                 lineage.save_stored_runs(index, store.stored_runs(client))
         runs.end_abandoned(client)
-    except (InputError, *ERRORS) as error:
+    except (InputError, *store.ERRORS) as error:
         _warn_later(error)
 
 
@@ -80,7 +77,7 @@ class _Folder:
         except InputError as error:
             _warn_later(error)
             return
-        with exclusively():
+        with store.exclusively():
             for trained in self.records:
                 if trained.stage.startswith("train@"):
                     try:
@@ -88,24 +85,24 @@ class _Folder:
                             self.add_metrics(run, trained)
                             self.add_artifacts(run, trained)
                             self.add_model(run, trained)
-                    except ERRORS as error:
+                    except store.ERRORS as error:
                         if store.is_outage(error):  # for every other record as well
                             raise
                         _warn_later(error)
 
-    def add_drawings(self, stored: Sequence[StoredRun]) -> None:
+    def add_drawings(self, stored: Sequence[lineage.StoredRun]) -> None:
         """A run for each stage that drew images, where `stored` has none."""
-        complete = {run.tags.get(RECORD_TAG) for run in stored}
+        complete = {run.tags.get(lineage.RECORD_TAG) for run in stored}
         for record in self.records:
             if record.images and record.execution not in complete:
                 shown = [run for run in stored if run.weights_md5 in record.weights_md5.values()]
                 self.add_drawing(record, shown)
 
-    def add_drawing(self, record: Record, shown: Sequence[StoredRun]) -> None:
+    def add_drawing(self, record: Record, shown: Sequence[lineage.StoredRun]) -> None:
         """The run of a stage with the images that it drew; it and the trainings that they show name each other."""
         client = self.client
-        experiment = experiment_id(client, f"{record.data_name}/figures")
-        same = f"tags.`{ORIGINAL_TAG}` = '{record.execution}'"
+        experiment = store.experiment_id(client, f"{record.data_name}/figures")
+        same = f"tags.`{lineage.ORIGINAL_TAG}` = '{record.execution}'"
         if found := client.search_runs([experiment], same, ViewType.ALL):
             if found[0].info.lifecycle_stage != LifecycleStage.ACTIVE:
                 return  # and stays deleted
@@ -124,8 +121,8 @@ class _Folder:
         client.set_tag(run_id, "mlflow.note.content", f"Images of DVC stage {record.stage}, which show\n\n{links}")
         for training in shown:
             client.set_tag(training.id, f"drawn.by.{record.stage}", run_id)
-        client.set_terminated(run_id, "FINISHED", end_time=milliseconds(record.ended))
-        client.set_tag(run_id, RECORD_TAG, record.execution)
+        client.set_terminated(run_id, "FINISHED", end_time=runs.milliseconds(record.ended))
+        client.set_tag(run_id, lineage.RECORD_TAG, record.execution)
 
     def finished_runs(self, trained: Record) -> Sequence[Run]:
         """All runs with the weights of a training record, its own among them: finished now, or rebuilt when lost."""
@@ -133,18 +130,18 @@ class _Folder:
         if known and known.lifecycle_stage != LifecycleStage.ACTIVE:
             print(f"note: experiment {known.name} was deleted in MLflow and stays deleted")
             return []
-        experiment = experiment_id(self.client, trained.mlflow_experiment)
+        experiment = store.experiment_id(self.client, trained.mlflow_experiment)
         own = self.own_run(experiment, trained)
         if own.info.lifecycle_stage != LifecycleStage.ACTIVE:
             print(f"note: run {own.info.run_name} ({own.info.run_id}) was deleted in MLflow and stays deleted")
-        elif WEIGHTS_TAG not in own.data.tags or own.info.status != "FINISHED":
+        elif lineage.WEIGHTS_TAG not in own.data.tags or own.info.status != "FINISHED":
             self.finish(own, trained)
-        return self.client.search_runs([experiment], f"tags.`{WEIGHTS_TAG}` = '{_weights_md5(trained)}'")
+        return self.client.search_runs([experiment], f"tags.`{lineage.WEIGHTS_TAG}` = '{_weights_md5(trained)}'")
 
     def own_run(self, experiment: str, trained: Record) -> Run:
         """The run of a training record, deleted ones included; a new one when the store has none."""
-        name = trained.run_id or f"{UNTRACKED} {trained.started}"
-        restored, original = f"tags.`{ORIGINAL_TAG}` = '{name}'", f"attributes.run_id = '{name}'"
+        name = trained.run_id or f"{lineage.UNTRACKED} {trained.started}"
+        restored, original = f"tags.`{lineage.ORIGINAL_TAG}` = '{name}'", f"attributes.run_id = '{name}'"
         for places, condition in (([experiment], restored), (store.experiment_ids(self.client), original)):
             if found := self.client.search_runs(places, condition, ViewType.ALL):
                 return found[0]
@@ -153,37 +150,39 @@ class _Folder:
     def finish(self, run: Run, trained: Record) -> None:
         """Add what an interrupted, unreachable or lost store lacks of a training that ended well."""
         client, run_id = self.client, run.info.run_id
-        dataset = Dataset(trained.data_name, (trained.data_md5 or "")[:8], "local", f'{{"uri": "{storage.IMAGES}"}}')
+        uri = f'{{"uri": "{storage.TRAIN_IMAGES}"}}'
+        dataset = Dataset(trained.data_name, (trained.data_md5 or "")[:8], "local", uri)
         client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
-        runs.catch_up(client, run_id, trained, milliseconds(trained.started))
+        runs.catch_up(client, run_id, trained, runs.milliseconds(trained.started))
         client.log_text(run_id, yaml.safe_dump(changed({}, trained.parameters), sort_keys=False), "params.yaml")
         if trained.run_id != run_id:
             self.restore_previews(run_id, trained)
         if run.data.tags.get(runs.REASON_TAG):
             client.set_tag(run_id, runs.REASON_TAG, "")
-        client.set_terminated(run_id, "FINISHED", end_time=milliseconds(trained.ended))
-        client.set_tag(run_id, WEIGHTS_TAG, _weights_md5(trained))
+        client.set_terminated(run_id, "FINISHED", end_time=runs.milliseconds(trained.ended))
+        client.set_tag(run_id, lineage.WEIGHTS_TAG, _weights_md5(trained))
 
     def restore_previews(self, run_id: str, trained: Record) -> None:
         """The images of the epochs, where the artifacts of a lost run are still beside the database."""
         path = lineage.database()
         if path and trained.run_id:
-            kept = artifact_folder(path, trained.mlflow_experiment) / trained.run_id / "artifacts" / PREVIEWS
+            kept = store.artifact_folder(path, trained.mlflow_experiment) / trained.run_id / "artifacts" / PREVIEWS
             if kept.is_dir():
                 self.client.log_artifacts(run_id, str(kept), PREVIEWS)
                 self.client.set_tag(run_id, PREVIEWS_TAG, "True")
 
     def add_metrics(self, run: Run, trained: Record) -> None:
-        """The evaluation of the run's weights."""
-        metrics = []
+        """The evaluation of the run's weights, and by a tag on which test images."""
+        metrics, tags = [], []
         for record in self.users(trained):
             for key, value in record.metrics.items():
                 found = run.data.metrics.get(key)
                 if found is None or (self.leads and found != value):  # MLflow shows the value with the latest time
-                    time = milliseconds(record.ended) if found is None else get_current_time_millis()
+                    time = runs.milliseconds(record.ended) if found is None else get_current_time_millis()
                     metrics.append(Metric(key, value, time, step=0))  # step 0: bars, as for one value only
+                    tags = [RunTag("test.md5", record.test_md5)] if record.test_md5 else []
         if metrics:
-            self.client.log_batch(run.info.run_id, metrics)
+            self.client.log_batch(run.info.run_id, metrics, tags=tags)
 
     def add_artifacts(self, run: Run, trained: Record) -> None:
         """Weights, curves, figures and lock that the run lacks, each with a tag of the sha256 of all that it had."""
@@ -235,9 +234,8 @@ class _Folder:
                 return
             from pipeline.tracking.serving import save_served  # with it comes torch
 
-            model = self.client.create_logged_model(
-                run.info.experiment_id, "vae", run.info.run_id, tags={WEIGHTS_TAG: weights_md5}, params=run.data.params
-            )
+            info, tags = run.info, {lineage.WEIGHTS_TAG: weights_md5}
+            model = self.client.create_logged_model(info.experiment_id, "vae", info.run_id, tags, run.data.params)
             model_id = model.model_id
             with tempfile.TemporaryDirectory() as temporary:
                 save_served(Path(temporary, "model"), weights, run.info.run_id, model_id)
@@ -251,10 +249,10 @@ class _Folder:
         """A new version unless the newest has these weights: models:/<name>@latest is what the main checkout has."""
         versions = self.client.search_model_versions(f"name = '{name}'")
         newest = max(versions, key=lambda version: int(version.version), default=None)
-        if newest is None or newest.tags.get(WEIGHTS_TAG) != weights_md5:
+        if newest is None or newest.tags.get(lineage.WEIGHTS_TAG) != weights_md5:
             with contextlib.suppress(MlflowException):  # it exists
                 self.client.create_registered_model(name, description="A VAE: reconstruct, encode, decode, sample.")
-            tags = {WEIGHTS_TAG: weights_md5}
+            tags = {lineage.WEIGHTS_TAG: weights_md5}
             self.client.create_model_version(name, f"models:/{model_id}", run.info.run_id, tags, model_id=model_id)
 
 
@@ -263,5 +261,5 @@ def _weights_md5(trained: Record) -> str:
 
 
 def _warn_later(error: BaseException) -> None:
-    reason = str(error) if isinstance(error, InputError) else one_line(error)
-    warn_once(f"MLflow could not be updated, the records are kept; `make ui` catches up later: {reason}")
+    reason = str(error) if isinstance(error, InputError) else runs.one_line(error)
+    runs.warn_once(f"MLflow could not be updated, the records are kept; `make ui` catches up later: {reason}")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures import Clone
+from tests.fixtures import Clone, save_images
 
 pytestmark = pytest.mark.slow
 
@@ -54,6 +54,12 @@ def test_what_reruns_when(reproduced: Clone, tmp_path: Path) -> None:
 
     clone.edit_params({"kl_weight": 4.0})
     assert clone.repro() == TRAIN | EVALUATE | {"render"}
+
+    save_images(clone.folder / "data/raw/tiny.tar", test=50)
+    assert clone.repro("--force", "--single-item", "download") == {"download"}
+    assert clone.repro() == EVALUATE | {"render"}  # of the test images alone, some are gone
+    save_images(clone.folder / "data/raw/tiny.tar")
+    clone.repro("--force", "--single-item", "download")
 
     # Back to the first parameters: everything comes from DVC's run cache, the image's bytes too.
     clone.edit_params({"kl_weight": 1.0, "networks": {"conv": {"channels": [4, 8]}}, "evaluate": {"batch_size": 500}})

@@ -35,7 +35,7 @@ def test_every_figure_says_what_it_was_made_from(finished: Path) -> None:
     weights = {model: storage.md5(storage.weights_path(model)) for model in MODELS}
     for name in FIGURES:
         text = storage.load_figure_text(finished / storage.FIGURES / f"{name}.png")
-        assert text["data.md5"] == storage.md5(storage.IMAGES)
+        assert [text["data.md5"], text["test.md5"]] == [storage.md5(path) for path in storage.IMAGES]
         assert json.loads(text["parameters"]) == used_parameters(load_params(), "render")
         shown = {model for model in MODELS if f"{model}.weights.md5" in text}
         assert shown == ({name.partition("_")[0]} if name.endswith("_samples") else set(MODELS))
@@ -66,7 +66,8 @@ def test_one_finished_run_for_each_model_with_everything_in_it(finished: Path, c
         assert run.data.tags["weights.md5"] == storage.md5(storage.weights_path(model))
         assert run.data.params["train.epochs"] == "2"
         assert run.inputs is not None
-        assert run.inputs.dataset_inputs[0].dataset.digest == storage.md5(storage.IMAGES)[:8]
+        assert run.inputs.dataset_inputs[0].dataset.digest == storage.md5(storage.TRAIN_IMAGES)[:8]
+        assert run.data.tags["test.md5"] == storage.md5(storage.TEST_IMAGES)
         metrics = storage.load_json(storage.METRICS / f"{model}.json")
         del metrics["parameters"], metrics["multiply_adds"]
         assert {f"test/{name}": value for name, value in metrics.items()}.items() <= run.data.metrics.items()

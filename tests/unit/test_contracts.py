@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import download, train
+from pipeline import download, storage, train
 from pipeline.errors import InputError
 from pipeline.params import MODELS, UNSTATED, USED_BY_STAGE, Model, load_params, used_parameters
 from pipeline.study import gradients, survey
@@ -92,6 +92,27 @@ def missing_deps(content: Mapping[str, Any]) -> dict[str, set[str]]:
     return missing
 
 
+def images_read(stage: str) -> set[str]:
+    """Files of prepared images that a stage's module reads: those of the tensors for which it asks `load_images`."""
+    calls = [
+        node
+        for node in ast.walk(ast.parse((ROOT / f"pipeline/{STAGES[stage]}.py").read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "load_images"
+    ]
+    names = [argument.value for call in calls for argument in call.args if isinstance(argument, ast.Constant)]
+    return {str(storage.TEST_IMAGES if str(name).startswith("test_") else storage.TRAIN_IMAGES) for name in names}
+
+
+def wrong_images(content: Mapping[str, Any]) -> dict[str, set[str]]:
+    """Stages whose deps are not the files of images that they read, with the difference."""
+    wrong = {}
+    for stage in STAGES:
+        deps = {dep for dep in content["stages"][stage]["deps"] if dep.startswith("data/")}
+        if deps != images_read(stage):
+            wrong[stage] = deps ^ images_read(stage)
+    return wrong
+
+
 def name_of(stage: str) -> str:
     """As `used_parameters` calls a stage."""
     return STAGES[stage].rpartition("/")[2]
@@ -122,6 +143,16 @@ def test_a_missing_dep_is_noticed(stage: str) -> None:
     module = f"pipeline/{STAGES[stage]}.py"
     changed["stages"][stage]["deps"].remove(module)
     assert missing_deps(changed) == {stage: {module}}
+
+
+def test_a_stage_depends_on_the_images_that_it_reads_and_no_training_on_those_for_test() -> None:
+    content = pipeline_file()
+    assert wrong_images(content) == {}
+    for stage in ("train", "study/train", "study/gradients"):
+        assert images_read(stage) == {str(storage.TRAIN_IMAGES)}
+    content["stages"]["train"]["deps"].append(str(storage.TEST_IMAGES))
+    content["stages"]["render"]["deps"].remove(str(storage.TEST_IMAGES))
+    assert wrong_images(content) == {stage: {str(storage.TEST_IMAGES)} for stage in ("train", "render")}
 
 
 def test_every_dep_on_code_exists_and_is_used() -> None:

@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
 from pipeline import download, storage
-from pipeline.sources import cifar10
+from pipeline.sources import Split, cifar10, content_sha256
 from pipeline.tracking.records import Record, record_path
 from tests.fixtures import TINY, merged, write_params
 from tests.refusals import refused
@@ -31,6 +32,17 @@ BATCHES = ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data
 
 def configure(workspace: Path, **data: object) -> None:
     write_params(workspace, merged(TINY, {"data": data}))
+
+
+def prepared() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arrays of both files, and the header of that with the training images."""
+    arrays, header = storage.load_tensors(storage.TRAIN_IMAGES)
+    assert arrays.keys() == {"train_images", "train_labels", "validation_images", "validation_labels"}
+    return arrays | storage.load_tensors(storage.TEST_IMAGES)[0], header
+
+
+def file_contents() -> list[bytes]:
+    return [path.read_bytes() for path in storage.IMAGES]
 
 
 def batch(number: int) -> dict[str, Any]:
@@ -87,22 +99,25 @@ def test_shapes_repeat_byte_for_byte_and_are_recorded(workspace: Path, monkeypat
     monkeypatch.setattr(download, "SHAPES_TEST", 20)
     configure(workspace, validation=40)
     download.main()
-    first = storage.IMAGES.read_bytes()
+    first = file_contents()
     download.main()
-    assert storage.IMAGES.read_bytes() == first
+    assert file_contents() == first
 
-    arrays, header = storage.load_tensors(storage.IMAGES)
+    arrays, header = prepared()
     assert {name: len(array) for name, array in arrays.items()} == {
         "train_images": 20, "train_labels": 20,
         "validation_images": 40, "validation_labels": 40,
         "test_images": 20, "test_labels": 20,
     }  # fmt: skip
-    assert (header["name"], header["source"], len(header["classes"])) == ("shapes", "shapes", 10)
+    assert (header["name"], len(header["classes"])) == ("shapes", 10)
 
     record = Record.load(record_path("download"))
-    md5 = hashlib.md5(first).hexdigest()
-    assert (record.stage, record.data_name, record.data_md5) == ("download", "shapes", md5)
-    assert record.outputs == {storage.IMAGES.as_posix(): {"md5": md5, "sha256": hashlib.sha256(first).hexdigest()}}
+    assert (record.stage, record.data_name) == ("download", "shapes")
+    assert record.outputs == {
+        str(path): {"md5": hashlib.md5(content).hexdigest(), "sha256": hashlib.sha256(content).hexdigest()}
+        for path, content in zip(storage.IMAGES, first, strict=True)
+    }
+    assert [record.data_md5, record.test_md5] == [hashes["md5"] for hashes in record.outputs.values()]
     assert record.metrics == {"images/train": 20, "images/validation": 40, "images/test": 20}
     assert record.parameters["data.validation"] == 40
 
@@ -139,12 +154,12 @@ def test_a_folder_is_found_from_the_main_checkout(
         Image.new("RGB", (32, 32), (number, 0, 0)).save(path)
     configure(workspace, source="folder", name="own", path="own", validation=3)
     download.main()
-    first = storage.IMAGES.read_bytes()
+    first = file_contents()
     download.main()
-    assert storage.IMAGES.read_bytes() == first
+    assert file_contents() == first
 
-    arrays, header = storage.load_tensors(storage.IMAGES)
-    assert (header["name"], header["source"], header["classes"]) == ("own", "folder", ["cat", "dog"])
+    arrays, header = prepared()
+    assert (header["name"], header["classes"]) == ("own", ["cat", "dog"])
     shown = {name: arrays[f"{name}_images"][:, 0, 0, 0].tolist() for name in ("train", "validation", "test")}
     assert {name: len(numbers) for name, numbers in shown.items()} == {"train": 5, "validation": 3, "test": 4}
     assert sorted(shown["test"]) == [0, 1, 2, 3]
@@ -159,13 +174,13 @@ def test_more_validation_than_training_images_is_told(workspace: Path, archive: 
     configure(workspace, source="cifar10", name="cifar10", url=archive.as_uri(), validation=validation)
     with refused(f"data.validation: found {validation}, expected at most 8, since of 10 training images 2 must remain"):
         download.main()
-    assert not storage.IMAGES.exists()
+    assert not any(path.exists() for path in storage.IMAGES)
 
 
 def test_the_official_archive_is_read_from_another_address(workspace: Path, archive: Path) -> None:
     configure(workspace, source="cifar10", name="cifar10", url=archive.as_uri(), validation=4)
     download.main()
-    arrays, header = storage.load_tensors(storage.IMAGES)
+    arrays, header = prepared()
     assert header["classes"] == CLASSES
     assert arrays["train_images"].shape == (6, 3, 32, 32)
     assert arrays["validation_images"].shape == (4, 3, 32, 32)
@@ -180,13 +195,38 @@ def test_the_official_archive_is_read_from_another_address(workspace: Path, arch
     assert len({pixels for pairs in found.values() for pixels, _ in pairs}) == 14
 
 
+def test_a_folder_of_the_archives_images_gives_the_same_split_and_may_have_its_name(
+    workspace: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(workspace, source="cifar10", name="cifar10", url=archive.as_uri(), validation=4)
+    download.main()
+    first, (expected, _) = file_contents(), prepared()
+
+    for number, name in enumerate(BATCHES):
+        for row, (pixels, label) in enumerate(zip(*batch(number).values(), strict=True)):
+            path = workspace / "own" / name.partition("_")[0].replace("data", "train") / CLASSES[label]
+            path.mkdir(parents=True, exist_ok=True)
+            image = Image.fromarray(pixels.reshape(3, 32, 32).transpose(1, 2, 0))
+            image.save(path / f"{number}{row}.png")
+    configure(workspace, source="folder", name="cifar10", path="own", validation=4)
+    with refused("data.name: found 'cifar10'", "other training images than in the official archive"):
+        download.main()
+    images, labels = (
+        torch.from_numpy(np.concatenate([expected[f"{split}_{kind}"] for split in ("train", "validation")]))
+        for kind in ("images", "labels")
+    )
+    monkeypatch.setattr(download, "CIFAR10_TRAIN", content_sha256(Split(images, labels)))
+    download.main()
+    assert file_contents() == first
+
+
 def test_a_whole_archive_is_not_fetched_again(workspace: Path, archive: Path) -> None:
     configure(workspace, source="cifar10", name="cifar10", url=archive.as_uri(), validation=4)
     download.main()
-    first = storage.IMAGES.read_bytes()
+    first = file_contents()
     archive.unlink()
     download.main()
-    assert storage.IMAGES.read_bytes() == first
+    assert file_contents() == first
 
 
 def test_an_archive_with_another_md5_is_not_opened(
@@ -198,7 +238,7 @@ def test_an_archive_with_another_md5_is_not_opened(
     with refused(archive.as_uri(), found, expected, "not opened", "data.url"):
         download.main()
     assert list((workspace / "data" / "raw").iterdir()) == []
-    assert not storage.IMAGES.exists()
+    assert not any(path.exists() for path in storage.IMAGES)
 
 
 @pytest.mark.usefixtures("no_proxy")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import tarfile
 import unicodedata
+import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -112,9 +115,18 @@ def test_hidden_and_other_files_are_passed_over(tmp_path: Path, images: Source, 
     assert_equal(read_folder(write(tmp_path / container, files)), images)
 
 
-def test_two_images_at_the_same_place_are_refused(tmp_path: Path) -> None:
-    with refused("train/cat/0.png"):
-        read_folder(write(tmp_path / "folder", FILES | {"backup/train/cat/0.png": FILES[NAMES[0]]}))
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("train/cat/0.png", "backup/train/cat/0.png"),
+        ("train/cat/0.png", "Train/cat/0.png"),
+        ("train/cat/k\xe4fer.png", "train/cat/ka\u0308fer.png"),
+    ],
+)
+@pytest.mark.parametrize("container", ["folder", "images.zip"])
+def test_two_images_at_the_same_place_are_refused(tmp_path: Path, container: str, name: str, other: str) -> None:
+    with refused(name, "second image"):
+        read_folder(write(tmp_path / container, FILES | dict.fromkeys([name, other], FILES[NAMES[0]])))
 
 
 @pytest.mark.parametrize("size", [(64, 64), (48, 20), (8, 8), (1, 300)])
@@ -185,6 +197,51 @@ def test_a_camera_that_was_turned_does_not_turn_its_images(tmp_path: Path, kind:
     assert red == [True, False, False, False]
 
 
+WIDTH_IS_TEXT, TURNED = struct.pack("<HHI4s", 0x100, 2, 4, b"wide"), struct.pack("<HHIHH", 0x112, 3, 1, 6, 0)
+EXIF = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + WIDTH_IS_TEXT + TURNED + bytes(4)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize(("exif", "red"), [(b"no such data", (4, 4)), (EXIF, (4, 28))], ids=["damaged", "in part"])
+def test_of_damaged_camera_data_what_can_be_read_counts(
+    tmp_path: Path, kind: str, exif: bytes, red: tuple[int, int]
+) -> None:
+    image = Image.new("RGB", (32, 32))
+    image.paste((255, 0, 0), (0, 0, 16, 16))
+    pixels = only(tmp_path, encoded(image, kind, exif=exif))
+    assert pixels[0, *red] > 200
+    assert pixels[0].astype(int).sum() < 255 * 300  # a quarter
+
+
+@pytest.mark.parametrize("kind", ["GIF", "MPO", "PNG", "TIFF", "WEBP"])
+def test_of_several_frames_the_first_is_shown(tmp_path: Path, kind: str) -> None:
+    first, second = Image.new("RGB", (32, 32), COLOR), Image.new("RGB", (32, 32))
+    pixels = only(tmp_path, encoded(first, kind, save_all=True, append_images=[second]))
+    assert pixels[:, 16, 16].tolist() == pytest.approx(COLOR, abs=3)
+
+
+def png_of_16_bits(color: tuple[int, ...], clear: tuple[int, ...] = ()) -> bytes:
+    """Grey or RGB of one colour, which Pillow cannot write; what is of the colour `clear` is transparent."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    def levels(values: tuple[int, ...]) -> bytes:
+        return b"".join(struct.pack(">H", 257 * level) for level in values)
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 32, 32, 16, 2 if len(color) == 3 else 0, 0, 0, 0))
+    transparent = chunk(b"tRNS", levels(clear)) if clear else b""
+    rows = chunk(b"IDAT", zlib.compress(32 * (b"\0" + 32 * levels(color))))
+    return b"\x89PNG\r\n\x1a\n" + header + transparent + rows + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("color", [(100,), COLOR])
+def test_colours_of_16_bits_may_be_transparent(tmp_path: Path, color: tuple[int, ...]) -> None:
+    shown = list(color * 3)[:3]
+    for clear, expected in (((), shown), ((7,) * len(color), shown), (color, [255] * 3)):
+        assert only(tmp_path, png_of_16_bits(color, clear))[:, 16, 16].tolist() == expected
+
+
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize(("alpha", "expected"), [(0, (255, 255, 255)), (255, COLOR), (51, (244, 224, 214))])
 def test_what_is_transparent_lets_white_through(
@@ -193,6 +250,14 @@ def test_what_is_transparent_lets_white_through(
     image = Image.new("RGBA", (32, 32), (*COLOR, alpha))
     pixels = only(tmp_path, encoded(image, kind, **({"lossless": True, "exact": True} if kind == "WEBP" else {})))
     assert pixels[:, 16, 16].tolist() == pytest.approx(expected, abs=1)
+
+
+@pytest.mark.parametrize(("mode", "color"), [("LA", (50, 128)), ("RGBA", (50, 50, 50, 128))])
+def test_levels_may_be_multiplied_by_their_alpha(tmp_path: Path, mode: str, color: tuple[int, ...]) -> None:
+    content, tag = encoded(Image.new(mode, (32, 32), color), "TIFF"), struct.Struct("<HHIH")
+    multiplied = content.replace(tag.pack(338, 3, 1, 2), tag.pack(338, 3, 1, 1))  # ExtraSamples
+    assert content != multiplied
+    assert only(tmp_path, multiplied)[:, 16, 16].tolist() == pytest.approx([50 + 127] * 3, abs=1)
 
 
 GREYS = {
@@ -207,6 +272,19 @@ def test_a_known_range_of_grey_is_scaled(tmp_path: Path, name: str) -> None:
     levels, mode = GREYS[name]
     image = Image.frombytes(mode, (32, 32), levels.tobytes())
     assert only(tmp_path, encoded(image, "TIFF"))[:, 16, 16].tolist() == [100, 100, 100]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"P5 32 32 255\n" + bytes([100]) * 1024,
+        b"P5 32 32 65535\n" + struct.pack(">H", 25700) * 1024,
+        b"Pf 32 32 -1\n" + struct.pack("<f", 100 / 255) * 1024,
+    ],
+    ids=["8 bits", "16 bits", "floats"],
+)
+def test_so_is_that_of_portable_maps(tmp_path: Path, content: bytes) -> None:
+    assert only(tmp_path, content)[:, 16, 16].tolist() == [100, 100, 100]
 
 
 @pytest.mark.parametrize(
@@ -232,8 +310,10 @@ def test_other_spaces_of_colour_are_shown_as_they_are(tmp_path: Path, mode: str,
 
 def test_a_large_image_is_a_line_of_ours_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1500)  # Pillow warns past it, and raises past twice as many
-    with refused("train/cat/0.png", "1600 pixels", "limit"):
-        only(tmp_path, encoded(Image.new("RGB", (40, 40))))
+    with warnings.catch_warnings(action="always", record=True) as raw:
+        with refused("train/cat/0.png", "1600 pixels", "limit"):
+            only(tmp_path, encoded(Image.new("RGB", (40, 40))))
+        assert not raw
 
 
 def test_links_to_folders_and_files_are_followed(tmp_path: Path, images: Source) -> None:
@@ -314,10 +394,11 @@ def test_a_name_that_is_no_utf8_can_be_written(tmp_path: Path) -> None:
 
 def test_what_systems_leave_behind_is_counted_and_all_that_is_no_image_is_listed(tmp_path: Path) -> None:
     litter = ["train/cat/Thumbs.db", "train/desktop.ini", "test/dog/.DS_Store", "__MACOSX/train/cat/0.png"]
+    litter += ["train/cat/0.png:Zone.Identifier", "train/cat/Thumbs.db:encryptable"]
     others = ["README.md", "val/cat/0.png"]
     folder = write(tmp_path / "own", FILES | dict.fromkeys([*litter, *others], b"no image"))
     assert read_folder(folder).notes == {
-        "hidden or an operating system's own, passed over": 4,
+        "hidden or an operating system's own, passed over": 6,
         "outside train/<class>/ and test/<class>/, passed over": 2,
     }
     write(folder, {f"train/cat/{number}.txt": b"a cat" for number in range(12)})
@@ -403,5 +484,17 @@ def test_an_archive_with_a_password_is_told(tmp_path: Path) -> None:
 def test_a_file_that_is_no_archive_is_told(tmp_path: Path) -> None:
     path = tmp_path / "images.txt"
     path.write_text("no archive")
-    with refused("data.path", path, "is no folder, .tar.* or .zip archive"):
+    with refused("data.path", path, "is no folder, .zip or .tar"):
+        read_folder(path)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07\x01\0", b"\x28\xb5\x2f\xfd", b"\x1f\x9d"],
+    ids=["7z", "rar", "tar.zst", "tar.Z"],
+)
+def test_an_archive_of_another_kind_is_told_with_what_to_do(tmp_path: Path, start: bytes) -> None:
+    path = tmp_path / "images"
+    path.write_bytes(start + bytes(1000))
+    with refused(path, "(also .gz, .bz2, .xz)", "unpack it to a folder with train/<class>/<image>"):
         read_folder(path)

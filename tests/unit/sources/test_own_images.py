@@ -17,6 +17,7 @@ from PIL import Image
 from pipeline.figures import plots
 from pipeline.sources.folder import LITTER, read_folder
 from pipeline.storage import save_figure
+from tests import profiles
 from tests.unit.sources.test_folder import CONTAINERS, FILES, NAMES, encoded, orientated, stored, write
 
 pytestmark = pytest.mark.slow
@@ -24,6 +25,8 @@ pytestmark = pytest.mark.slow
 COLORS = st.tuples(*[st.integers(0, 255)] * 3)
 EVERY_TIME = {"derandomize": True, "database": None, "deadline": None, "suppress_health_check": list(HealthCheck)}
 NAME = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\\\0"), min_size=1, max_size=12)
+DISPLAY_P3 = profiles.of_primaries(profiles.OF_DISPLAY_P3)
+WITHOUT_EFFECT = [None, b"no profile", DISPLAY_P3[:-9], profiles.SRGB, profiles.of_inks({})]
 Pixels = np.ndarray[Any, Any]
 
 
@@ -32,7 +35,8 @@ def images(draw: st.DrawFn) -> tuple[bytes, Pixels, int]:
     """A file, the uint8 [32, 32, 3] that a viewer shows, and by how many levels it may be off."""
     color, grey, alpha = draw(COLORS), draw(st.integers(0, 255)), draw(st.integers(0, 255))
     size = draw(st.sampled_from([(32, 32), (1, 1), (7, 90), (64, 64), (100, 33)]))
-    kind = draw(st.sampled_from(["RGB", "RGBA", "LA", "L", "1", "P", "CMYK", "I;16", "I;16B", "F", "LAB", "turned"]))
+    modes = ["RGB", "RGBA", "LA", "L", "1", "P", "CMYK", "I;16", "I;16B", "F", "LAB"]
+    kind = draw(st.sampled_from([*modes, "turned", "Display P3", "gamma"]))
     if kind == "turned":
         corner = np.zeros((32, 32, 3), np.uint8)
         corner[:16, :16] = color
@@ -42,7 +46,15 @@ def images(draw: st.DrawFn) -> tuple[bytes, Pixels, int]:
         return encoded(turned, form, exif=orientated(orientation), **lossless), corner, 0
     shown: tuple[float, ...] = (grey,) * 3
     form, rough = "PNG", 1
-    if kind == "RGB":
+    profile = draw(st.sampled_from(WITHOUT_EFFECT[: -1 if kind == "CMYK" else None]))
+    if kind == "Display P3":
+        image, profile = Image.new("RGB", size, color), DISPLAY_P3
+        shown = tuple(profiles.shown(color, profiles.OF_DISPLAY_P3))
+    elif kind == "gamma":
+        gamma = draw(st.integers(256, 768)) / 256  # as profiles state it
+        image, profile = Image.new("L", size, grey), profiles.of_grey(gamma)
+        shown = tuple(profiles.shown((grey,) * 3, profiles.OF_SRGB, gamma))
+    elif kind == "RGB":
         image, shown, form = Image.new("RGB", size, color), color, draw(st.sampled_from(["PNG", "BMP", "TIFF", "PPM"]))
     elif kind == "RGBA":
         image = Image.new("RGBA", size, (*color, alpha))
@@ -66,7 +78,8 @@ def images(draw: st.DrawFn) -> tuple[bytes, Pixels, int]:
         image.putpalette([0, 0, 0, *color])
     else:
         image, shown, form, rough = Image.new("RGB", size, color).convert("CMYK"), color, "JPEG", 12
-    return encoded(image, form), np.broadcast_to(np.rint(shown), (32, 32, 3)).astype(np.uint8), rough
+    expected = np.broadcast_to(np.rint(shown), (32, 32, 3)).astype(np.uint8)
+    return encoded(image, form, icc_profile=profile), expected, rough
 
 
 def composed(name: str) -> str:

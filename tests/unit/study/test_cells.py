@@ -54,7 +54,9 @@ def test_a_cell_has_its_own_parameters_results_and_runs(studied: Path, monkeypat
     assert load_params().networks.fc.hidden == [16]
     records = {record.stage: record for record in load_records(cell / storage.RUNS)}
     assert records.keys() == {"train@fc", "evaluate@fc", "survey@fc"}
-    assert records["train@fc"].inputs == {"data/images.safetensors": storage.md5(storage.IMAGES)}
+    assert records["train@fc"].inputs == {"data/train.safetensors": storage.md5(storage.TRAIN_IMAGES)}
+    tested = {str(path): storage.md5(path) for path in storage.IMAGES}
+    assert all(tested.items() <= records[stage].inputs.items() for stage in ("evaluate@fc", "survey@fc"))
     assert records["train@fc"].parameters["networks.fc.hidden"] == [24]
     assert not storage.RUNS.joinpath("train@fc.json").exists()
     (found,) = all_runs(store.open_store())

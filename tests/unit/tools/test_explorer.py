@@ -81,13 +81,13 @@ def test_a_store_without_models_is_one_line(workspace: Path) -> None:
 def test_images_come_from_the_checkout_or_from_dvcs_cache_or_are_said_to_lack(
     copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    md5 = storage.md5(storage.IMAGES)
+    md5 = storage.md5(storage.TRAIN_IMAGES)
     test = explorer.load_images(md5)
     monkeypatch.setattr(explorer, "cache", lambda: copied / "cache")
     (copied / "cache" / md5[:2]).mkdir(parents=True)
-    shutil.move(storage.IMAGES, copied / "cache" / md5[:2] / md5[2:])
+    shutil.move(storage.TRAIN_IMAGES, copied / "cache" / md5[:2] / md5[2:])
     assert torch.equal(explorer.load_images(md5), test)
-    with pytest.raises(InputError, match=r"^found no images with md5 00000000 in data/images.safetensors or"):
+    with pytest.raises(InputError, match=r"^found no images with md5 00000000 in data/train.safetensors or"):
         explorer.load_images("0" * 32)
 
 

@@ -23,7 +23,7 @@ from pipeline.params import MODELS
 from pipeline.tools import trace
 from pipeline.tracking import experiments, lineage, store, sync
 from pipeline.tracking.records import Record, record_path
-from tests.fixtures import ROOT
+from tests.fixtures import ROOT, enter
 
 SAMPLES = storage.FIGURES / "conv_samples.png"
 
@@ -54,7 +54,7 @@ def test_a_image_leads_to_data_weights_code_and_run(finished: Path, capsys: pyte
     record = Record.load(record_path("train@conv"))
     assert record.run_id is not None
     for expected in (
-        storage.md5(storage.IMAGES),
+        *map(storage.md5, storage.IMAGES),
         record.weights_md5["conv"],
         "kl_weight  1",
         record.run_id,
@@ -79,12 +79,14 @@ def test_programs_get_json(finished: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.parametrize(
-    "path", [storage.weights_path("fc"), storage.METRICS / "fc.json", storage.CURVES / "fc.csv", storage.IMAGES]
+    "path", [storage.weights_path("fc"), storage.METRICS / "fc.json", storage.CURVES / "fc.csv", *storage.IMAGES]
 )
 def test_other_files_lead_there_too(finished: Path, path: Path) -> None:
     result = trace.trace_file(path)
-    assert result.data_md5 == storage.md5(storage.IMAGES)
-    assert [training.model for training in result.trainings] == ([] if path == storage.IMAGES else ["fc"])
+    assert result.data_md5 == storage.md5(storage.TRAIN_IMAGES)
+    tested = path in storage.IMAGES or path.parent == storage.METRICS
+    assert result.test_md5 == (storage.md5(storage.TEST_IMAGES) if tested else None)
+    assert [training.model for training in result.trainings] == ([] if path in storage.IMAGES else ["fc"])
 
 
 def test_a_copy_elsewhere_is_the_same_image(finished: Path, tmp_path: Path) -> None:
@@ -98,6 +100,16 @@ def test_all_is_a_line_for_each_file(finished: Path, capsys: pytest.CaptureFixtu
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 9 + 4 + 2 + 2  # figures, curves, metrics, weights
     assert all(line.startswith("ok ") for line in lines)
+
+
+def test_every_published_file_leads_to_its_origin(
+    published_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    enter(published_folder, monkeypatch)
+    assert traced("--all") == 0
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) > 100
+    assert all(line.startswith("absent  ") for line in printed.err.splitlines())
 
 
 @pytest.mark.parametrize("figure", ["fc_samples", "training_curves"])
@@ -180,7 +192,7 @@ def without_data_record(folder: Path) -> None:
     [
         (without_training_record, "render read models/conv/weights.safetensors with md5"),
         (without_drawing_record, "no record here or in git's history lists it"),
-        (without_data_record, "read data/images.safetensors with md5"),
+        (without_data_record, "read data/train.safetensors with md5"),
     ],
 )
 def test_a_missing_record_is_named(

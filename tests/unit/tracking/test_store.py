@@ -140,9 +140,10 @@ def test_a_certificate_that_satisfies_mlflow_satisfies_us(tmp_path: Path, monkey
         server.shutdown()
 
 
-def test_any_character_in_the_path_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "My%20Project #1; it's 50% käfer, isn't it?"
-    folder.mkdir()
+@pytest.mark.parametrize("name", ["My%20Project", "My Projects/Jörg's #1 @home: a+b=c;", "50% käfer, isn't it?"])
+def test_any_character_in_the_path_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    folder = tmp_path / "projects" / name
+    folder.mkdir(parents=True)
     enter(folder, monkeypatch)
     client = store.open_store()
     run = client.create_run(store.experiment_id(client, "shapes"))
@@ -151,6 +152,8 @@ def test_any_character_in_the_path_of_a_checkout(tmp_path: Path, monkeypatch: py
     assert lineage.database() == folder / lineage.DATABASE
     assert (folder / lineage.ARTIFACTS / "shapes" / run.info.run_id / "artifacts/note.txt").read_text() == "text"
     assert store.open_store().get_run(run.info.run_id).info.run_id == run.info.run_id
+    others = [path.name for path in (tmp_path / "projects").iterdir() if path.name != name.split("/")[0]]
+    assert all("%25" in other for other in others)  # MLflow makes the folder that an address names, escaped as it is
 
 
 def test_a_file_system_without_hard_links_will_do(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
