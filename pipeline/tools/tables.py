@@ -11,7 +11,7 @@ from jinja2 import FileSystemLoader
 
 from pipeline import storage
 from pipeline.errors import InputError
-from pipeline.metrics import over_draws
+from pipeline.metrics.intervals import geometric_mean
 from pipeline.params import Model
 from pipeline.study.assignment import EPOCHS
 from pipeline.study.report import FOLDER, TEMPLATES, Estimate, Reports, shown
@@ -56,9 +56,9 @@ def table(name: str, root: Path) -> str:
     """One of TABLES, made from the reports and the study's cells below `root`."""
 
     def over_seeds(cell: str, model: Model, key: str) -> Estimate:
-        """The mean of a metric over the study's cells of that name, which differ in seed."""
+        """The geometric mean of a metric over the study's cells of that name, which differ in seed."""
         cells = sorted((root / CELLS).glob(f"{cell}-[0-9]"))
-        mean = over_draws([storage.load_json(cell / storage.METRICS / f"{model}.json")[key] for cell in cells])
+        mean = geometric_mean([storage.load_json(cell / storage.METRICS / f"{model}.json")[key] for cell in cells])
         return {"value": mean.value, "interval": (mean.low, mean.high)}
 
     template = ENVIRONMENT.get_template(f"{name}.md.j2")
