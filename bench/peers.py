@@ -27,9 +27,9 @@ from torch import Tensor, nn
 from pipeline import storage
 from pipeline.command import run_command
 from pipeline.evaluate import measure
-from pipeline.metrics import over_draws
 from pipeline.metrics.bound import evaluate_images
 from pipeline.metrics.features import restore_classifier
+from pipeline.metrics.intervals import over_draws
 from pipeline.params import Model, Params, load_params
 from pipeline.storage.weights import YARDSTICK, load_images, load_yardstick
 from pipeline.tools import tables
@@ -174,7 +174,7 @@ def measured(vae: VAE, test: Tensor, params: Params) -> dict[str, float]:
     found = measure(
         sets(), test, restore_classifier(*load_yardstick(), test.device), None, params.evaluate.pairwise_images
     )
-    frechet = over_draws(found["samples_frechet"])
+    frechet = over_draws(found["samples_frechet"], least=0.0)
     elbo = evaluate_images(vae, test, params.evaluate.batch_size, params.seed).per_image["elbo"].mean().item()
     return {"elbo": elbo, "samples_frechet": frechet.value, "half_interval": (frechet.high - frechet.low) / 2}
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor
 
 from pipeline import storage
-from pipeline.metrics import over_draws, over_images
 from pipeline.metrics.bound import Evaluation, evaluate_images, headline, image_sets, latent_metrics, tight_bound
-from pipeline.metrics.distances import frechet_distance, measure_distances
+from pipeline.metrics.distances import frechet_distance, measure_distances, over_sets
 from pipeline.metrics.features import Classifier, Featurize, features_of, restore_classifier
+from pipeline.metrics.intervals import over_images
 from pipeline.metrics.latents import linear_probe
 from pipeline.params import Model, load_params, used_parameters
 from pipeline.storage.weights import YARDSTICK, load_images, load_inception, load_trained, load_yardstick
@@ -52,7 +52,7 @@ def main(model: Model) -> None:
     sets = image_sets(trained.vae, train_means, means, settings, seed)
     for name, draws in measure(sets, test, yardstick, inception, settings.pairwise_images).items():
         if len(draws) > 1:
-            estimates[name] = over_draws(draws)
+            estimates[name] = over_sets(name.rpartition("_")[2], draws, settings.pairwise_images)
         else:
             values[name] = draws[0]
 

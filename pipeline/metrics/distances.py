@@ -2,12 +2,16 @@
 
 import contextlib
 import io
+import math
+from collections.abc import Sequence
 
 from joblib import parallel_config
 from prdc import compute_prdc
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import poly_mmd
+
+from pipeline.metrics.intervals import Estimate, mean_share, over_draws
 
 NEAREST = 5  # neighbours that span a manifold (Naeem et al. 2020)
 
@@ -31,6 +35,13 @@ def measure_distances(features: Tensor, reference: Tensor, pairwise: int) -> dic
         "kernel": float(poly_mmd(few_reference.double(), few.double())),
         **{name: float(value) for name, value in neighbours.items()},
     }
+
+
+def over_sets(distance: str, values: Sequence[float], pairwise: int) -> Estimate:
+    """The mean of one of these distances over sets drawn anew; of all only kernel can be negative."""
+    if distance in ("precision", "recall", "coverage"):
+        return mean_share(values, pairwise)
+    return over_draws(values, least=-math.inf if distance == "kernel" else 0.0)
 
 
 def frechet_distance(features: Tensor, reference: Tensor) -> float:

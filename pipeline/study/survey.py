@@ -10,10 +10,11 @@ from torch import Tensor
 
 from pipeline import storage
 from pipeline.errors import InputError
-from pipeline.metrics import over_images, paths
+from pipeline.metrics import paths
 from pipeline.metrics.bound import evaluate_images
 from pipeline.metrics.distances import frechet_distance, measure_distances
 from pipeline.metrics.features import Classifier, features_of, logits_of, restore_classifier
+from pipeline.metrics.intervals import over_images
 from pipeline.metrics.latents import encoded, mixture_latents, share_outside
 from pipeline.params import Measure, Model, Survey, load_params, used_parameters
 from pipeline.storage.weights import YARDSTICK, load_images, load_trained, load_yardstick

@@ -11,8 +11,7 @@ from tqdm import tqdm
 from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.figures import plots
-from pipeline.metrics import over_draws
-from pipeline.metrics.distances import measure_distances
+from pipeline.metrics.distances import measure_distances, over_sets
 from pipeline.metrics.features import (
     Classifier,
     build_classifier,
@@ -87,7 +86,7 @@ def calibrate(classifier: Classifier, steps: Iterable[Rung], reference: Tensor) 
     if len(draws) > 1:
         floor = {}
         for name in draws[0]:
-            estimate = over_draws([draw[name] for draw in draws])
+            estimate = over_sets(name, [draw[name] for draw in draws], PAIRWISE)
             floor |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
     return found | {"floor": floor}
 
