@@ -29,8 +29,10 @@ from mlflow.tracking import MlflowClient
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 from PIL import Image
 from pydantic import BaseModel
+from selenium.webdriver.remote.webdriver import WebDriver
 from sqlalchemy import Engine
 
+from bench.explorer import chromium
 from pipeline import download, evaluate, render, train
 from pipeline.params import MODELS, load_params
 from pipeline.sources.shapes import SHAPE_CLASSES, draw_shapes
@@ -323,6 +325,15 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
     clone = new_clone(tmp_path_factory.mktemp("clone"))
     yield clone
     shutil.rmtree(clone.folder.parent, ignore_errors=True)
+
+
+@pytest.fixture
+def browser() -> Iterator[WebDriver]:
+    try:
+        with chromium() as started:
+            yield started
+    except FileNotFoundError as error:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(error))
 
 
 @pytest.fixture(scope="session")
