@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tarfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -391,9 +391,7 @@ def new_clone(parent: Path) -> Clone:
 
 
 @contextmanager
-def serving(
-    clone: Clone, *command: str, ready: Sequence[str] = ("Application startup complete", "Uvicorn running on")
-) -> Iterator[tuple[str, str]]:
+def serving(clone: Clone, *command: str) -> Iterator[tuple[str, str]]:
     """What a server printed until it was ready, and its address; {port} in the command stands for a free one."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -410,7 +408,7 @@ def serving(
         rest = threading.Thread(target=server.stdout.read)  # a full pipe would stop the server
         try:
             printed = ""
-            while not all(event in printed for event in ready):
+            while not all(event in printed for event in ("Application startup complete", "Uvicorn running on")):
                 line = server.stdout.readline()
                 assert line, printed
                 printed += line

@@ -26,6 +26,7 @@ from pipeline.study.report import TEMPLATES
 from pipeline.tools.ui import bring_own_runs
 from pipeline.tracking import store
 from pipeline.tracking.lineage import StoredRun
+from pipeline.tracking.runs import one_line
 from pipeline.vae.images import to_float
 from pipeline.vae.networks import VAE
 from pipeline.vae.objective import rate_per_dimension
@@ -53,10 +54,7 @@ def main(fc: str, conv: str, out: Path, opens: bool) -> None:
     """Write the page of two runs, by the beginnings of their ids, and open it."""
     bring_own_runs()
     runs = choose(store.stored_runs(), {"fc": fc, "conv": conv})
-    trained = {
-        model: load_weights(store.model_file(run, "artifacts/weights.safetensors"), torch.device("cpu"))
-        for model, run in runs.items()
-    }
+    trained = {model: load_model(run) for model, run in runs.items()}
     names = {model: f"{run.name}, run {run.id[:8]}" for model, run in runs.items()}
     with storage.replacing(out) as partial:
         partial.write_text(render_page(trained, names, load_images(trained["fc"].data_md5)), encoding="utf-8")
@@ -82,6 +80,15 @@ def choose(runs: Sequence[StoredRun], asked: Mapping[Model, str]) -> dict[Model,
         if start and not any(model in pair for pair in pairs.values()):
             raise InputError(f"--{model}: MLflow has no run {start} with a model of {model}; make ui lists the runs")
     raise InputError("MLflow has no FC and conv trained on the same images; type make demo or make repro first")
+
+
+def load_model(run: StoredRun) -> Trained:
+    """The network of a run, from its MLflow model."""
+    try:
+        path = store.model_file(run, "artifacts/weights.safetensors")
+    except store.ERRORS as error:
+        raise InputError(f"run {run.id}: its weights cannot be read ({one_line(error)})") from None
+    return load_weights(path, torch.device("cpu"))
 
 
 def load_images(md5: str) -> Tensor | None:

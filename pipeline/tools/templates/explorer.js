@@ -200,11 +200,12 @@ async function load(file) {
   }
 }
 
-// Let the chosen image's pixels within `radius` of a place, in pixels, have the colour.
-function paint(x, y, radius) {
+// Let the chosen image's pixels within `radius` of one of some places [x, y], in pixels, have the colour.
+function paint(places, radius = value("size") / 2 + 0.2) {
   const { image } = shelf[chosen("image")], color = byId("color").value
   for (let i = 0; i < AREA; i++) {
-    if (Math.hypot(i % SIDE + 0.5 - x, Math.floor(i / SIDE) + 0.5 - y) > radius) continue
+    const column = i % SIDE + 0.5, row = Math.floor(i / SIDE) + 0.5
+    if (!places.some(([x, y]) => Math.hypot(column - x, row - y) <= radius)) continue
     for (let c = 0; c < 3; c++) image[c * AREA + i] = parseInt(color.slice(1 + 2 * c, 3 + 2 * c), 16) / 255
   }
   changed()
@@ -219,14 +220,14 @@ function changed() {
 
 function listen() {
   const editor = byId("editor"), brush = { x: SIDE / 2, y: SIDE / 2 }
-  const radius = () => value("size") / 2 + 0.2
   for (const section of Object.keys(UPDATE)) byId(section).addEventListener("input", ({ target }) => {
     if (target.id === "rank") lookAt()
     else if (!["color", "size", "file"].includes(target.id)) refresh(section, target.type === "range")
   })
   editor.addEventListener("pointerdown", (event) => editor.setPointerCapture(event.pointerId))
   for (const kind of ["pointerdown", "pointermove"]) editor.addEventListener(kind, (event) => {
-    if (event.buttons) paint(event.offsetX / editor.clientWidth * SIDE, event.offsetY / editor.clientHeight * SIDE, radius())
+    const passed = [event, ...event.getCoalescedEvents()] // since the frame before
+    if (event.buttons) paint(passed.map(({ offsetX, offsetY }) => [offsetX, offsetY].map((x) => x / editor.clientWidth * SIDE)))
   })
   editor.addEventListener("keydown", (event) => {
     const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1], " ": [0, 0] }[event.key]
@@ -235,9 +236,9 @@ function listen() {
     brush.x = Math.min(Math.max(brush.x + move[0], 0), SIDE - 1)
     brush.y = Math.min(Math.max(brush.y + move[1], 0), SIDE - 1)
     Object.assign(byId("brush").style, { left: `${brush.x / SIDE * 100}%`, top: `${brush.y / SIDE * 100}%` })
-    if (event.key === " ") paint(brush.x + 0.5, brush.y + 0.5, radius())
+    if (event.key === " ") paint([[brush.x + 0.5, brush.y + 0.5]])
   })
-  byId("fill").onclick = () => paint(0, 0, Infinity)
+  byId("fill").onclick = () => paint([[0, 0]], Infinity)
   byId("restore").onclick = () => { shelf[chosen("image")].image.set(shelf[chosen("image")].original); changed() }
   byId("draw").onclick = () => { noise = normal(Math.random); refresh("encode") }
   byId("still").onclick = () => { noise.fill(0); refresh("encode") }

@@ -16,6 +16,7 @@ from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.params import MODELS
 from pipeline.tools import explorer
+from pipeline.tools.ui import bring_own_runs
 from pipeline.tracking.lineage import WEIGHTS_TAG, StoredRun
 from pipeline.tracking.store import stored_runs
 from pipeline.vae.networks import VAE
@@ -51,6 +52,14 @@ def test_the_page_of_the_newest_runs_is_written_and_opened(
 def test_without_models_it_says_how_to_make_some(workspace: Path) -> None:
     with pytest.raises(InputError, match=r"^MLflow has no FC and conv .*; type make demo or make repro first$"):
         explorer.main("", "", Path("page.html"), opens=False)
+
+
+def test_lost_weights_are_one_line(copied: Path) -> None:
+    bring_own_runs()
+    (stored, *_) = stored_runs()
+    shutil.rmtree(copied / "mlartifacts")
+    with pytest.raises(InputError, match=rf"^run {stored.id}: its weights cannot be read \(.*\)$"):
+        explorer.load_model(stored)
 
 
 @pytest.mark.parametrize(
