@@ -33,7 +33,7 @@ yardstick: $(READY)  ## the classifier behind the distances, trained anew on the
 ui: $(READY)  ## MLflow, and the address of the comparison
 	.venv/bin/python -m pipeline ui --port $(PORT)
 
-explore: $(READY)  ## latent space, to touch: FC beside conv, on a page of this machine
+explore: $(READY)  ## explore.html, one page with the newest FC and conv in it, to touch
 	.venv/bin/python -m pipeline explore
 
 test: $(READY)  ## all but the tests that run dvc and git, in minutes
