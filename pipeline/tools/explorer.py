@@ -92,7 +92,7 @@ def load_model(run: StoredRun) -> Trained:
 
 
 def load_images(md5: str) -> Tensor | None:
-    """Validation images of the data with that md5, uint8 [N, 3, 32, 32]: prepared here, or in DVC's cache; None without."""
+    """Validation images, uint8 [N, 3, 32, 32], of the file with that md5: here, or in DVC's cache; None without."""
     path = storage.main_checkout() / storage.TRAIN_IMAGES
     if not path.exists() or storage.md5(path) != md5:
         path = cache() / md5[:2] / md5[2:]

@@ -271,7 +271,7 @@ async function start() {
   add(new Float32Array(3 * AREA).fill(1), "blank", "append")
   const { images = [] } = await unpack("shelf")
   for (let i = 0; i < images.length; i += 3 * AREA) {
-    add(Float32Array.from(images.subarray(i, i + 3 * AREA), (level) => level / 255), `test image ${shelf.length}`, "append")
+    add(Float32Array.from(images.subarray(i, i + 3 * AREA), (level) => level / 255), `validation image ${shelf.length}`, "append")
   }
   if (images.length) document.querySelector("input[name=image][value='1']").checked = true
   listen()
