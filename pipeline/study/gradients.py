@@ -66,7 +66,7 @@ def trained(estimator: Estimator, vae: VAE, train: Tensor, validation: Tensor, p
     images = to_float(validation[: settings.variance_images].to(vae.device))
     before = variance_in(vae, estimator, images, settings, seed)
     bound = estimated_bound(estimator, settings.draws, elbos)
-    training = Training(vae, train, validation, params.train, params.kl_weight, seed, bound)
+    training = Training(vae, train, validation, params.train, params.kl_weight, seed, bound, settings.draws)
     with suppress(NonFiniteError):
         for _ in training.epochs():
             pass
@@ -78,10 +78,10 @@ def trained(estimator: Estimator, vae: VAE, train: Tensor, validation: Tensor, p
 def estimated_bound(estimator: Estimator, draws: int, elbos: list[float]) -> Bound:
     """The bound with an estimator's gradient of the distortion; the mean elbo of each batch is added to `elbos`."""
 
-    def bound(vae: VAE, images: Tensor, rng: torch.Generator) -> Terms:
-        noise = torch.randn(draws, len(images), vae.architecture.latent_dim, generator=rng).to(vae.device)
+    def bound(vae: VAE, images: Tensor, noise: Tensor) -> Terms:
         posterior = vae.encode(images)
-        log_likelihood = expected_log_likelihood(estimator, posterior, _likelihood_of(images, vae), noise)
+        by_draw = noise.unflatten(0, (draws, -1))
+        log_likelihood = expected_log_likelihood(estimator, posterior, _likelihood_of(images, vae), by_draw)
         terms = Terms(rate(posterior, vae.prior), -log_likelihood)
         elbos.append(terms.elbo.detach().mean().item())
         return terms
