@@ -12,7 +12,7 @@ SYSTEM := PATH="$(PATH)"
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: demo repro study publish yardstick ui explore test test-all lint bench peers clean history
+.PHONY: demo repro study publish yardstick ui explore test test-all lint bench bench-gpu peers clean history
 
 demo: history $(READY)  ## the whole pipeline on built-in shapes, figures in demo/
 	.venv/bin/python -m pipeline demo
@@ -51,6 +51,9 @@ lint: $(READY)  ## style, types, and who may import whom
 bench: history $(READY)  ## how fast it is, beside the assignment's way and pythae; an otherwise idle machine, an hour
 	$(PEERS)
 	.venv/bin/python -m bench.speed $(PUBLISH)
+
+bench-gpu: $(READY)  ## how fast a GPU trains, beside the notebook's way on it; five minutes
+	.venv/bin/python -m bench.gpu
 
 peers: $(READY)  ## against pythae on the images in data/, in equal time; three trainings
 	$(PEERS)
