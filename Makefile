@@ -12,7 +12,7 @@ SYSTEM := PATH="$(PATH)"
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: demo repro study publish ui explore test test-all lint bench peers clean history
+.PHONY: demo repro study publish ui explore test test-all lint bench bench-gpu peers clean history
 
 demo: history $(READY)  ## the whole pipeline on built-in shapes, figures in demo/
 	.venv/bin/python -m pipeline demo
@@ -29,7 +29,7 @@ publish: history $(READY)  ## the results in git: run on the best data at hand, 
 ui: $(READY)  ## MLflow, and the address of the comparison
 	.venv/bin/python -m pipeline ui --port $(PORT)
 
-explore: $(READY)  ## latent space, to touch: FC beside conv, on a page of this machine
+explore: $(READY)  ## explore.html, one page with the newest FC and conv in it, to touch
 	.venv/bin/python -m pipeline explore
 
 test: $(READY)  ## all but the tests that run dvc and git, in minutes
@@ -47,6 +47,9 @@ lint: $(READY)  ## style, types, and who may import whom
 bench: history $(READY)  ## how fast it is, beside the assignment's way and pythae; an otherwise idle machine, an hour
 	$(PEERS)
 	.venv/bin/python -m bench.speed $(PUBLISH)
+
+bench-gpu: $(READY)  ## how fast a GPU trains, beside the notebook's way on it; five minutes
+	.venv/bin/python -m bench.gpu
 
 peers: $(READY)  ## against pythae on the images in data/, in equal time; three trainings
 	$(PEERS)

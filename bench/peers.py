@@ -27,9 +27,9 @@ from torch import Tensor, nn
 from pipeline import storage
 from pipeline.command import run_command
 from pipeline.evaluate import measure
-from pipeline.metrics import over_draws
 from pipeline.metrics.bound import evaluate_images
 from pipeline.metrics.features import EfficientNetLite0
+from pipeline.metrics.intervals import over_draws
 from pipeline.params import Model, Params, load_params
 from pipeline.storage.weights import load_feature_network, load_images
 from pipeline.tools import tables
@@ -174,7 +174,7 @@ def measured(vae: VAE, test: Tensor, validation: Tensor, params: Params) -> dict
 
     featurize = EfficientNetLite0(load_feature_network()).to(test.device).featurize
     found = measure(sets(), validation, featurize, None, params.evaluate.pairwise_images)
-    frechet = over_draws(found["samples_frechet"])
+    frechet = over_draws(found["samples_frechet"], least=0.0)
     elbo = evaluate_images(vae, test, params.evaluate.batch_size, params.seed).per_image["elbo"].mean().item()
     return {"elbo": elbo, "samples_frechet": frechet.value, "half_interval": (frechet.high - frechet.low) / 2}
 

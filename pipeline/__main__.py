@@ -37,7 +37,12 @@ SERVED: Arguments = {
     "--port": {"type": int, "default": 5050},
     "--host": {"default": "127.0.0.1", "help": "0.0.0.0 lets other machines in, whoever they are"},
 }
-EXPLORED: Arguments = {"--port": {"type": int, "default": 8501}}
+EXPLORED: Arguments = {
+    "--fc": {"default": "", "metavar": "RUN", "help": "MLflow run of FC, by the beginning of its id; else the newest"},
+    "--conv": {"default": "", "metavar": "RUN", "help": "that of conv"},
+    "--out": {"type": Path, "default": Path("explore.html"), "metavar": "FILE"},
+    "--no-open": {"dest": "opens", "action": "store_false", "help": "write the page only"},
+}
 STAGES: dict[str, Command] = {
     "download": Command("download:main", "Where do the images come from?"),
     "train": Command("train:main", "How does a model come to be?", OF_A_MODEL),
@@ -54,7 +59,7 @@ TOOLS: dict[str, Command] = {
     "demo": Command("tools.demo:main", "What does this project do? The whole pipeline on built-in shapes."),
     "trace": Command("tools.trace:main", "Which run stands behind an image, weights or metrics?", TRACED),
     "ui": Command("tools.ui:main", "Where can the runs be compared? In MLflow's UI.", SERVED),
-    "explore": Command("tools.ui:explore", "Where can latent space be touched?", EXPLORED),
+    "explore": Command("tools.explorer:main", "What do the models make of a latent? A page to touch.", EXPLORED),
     "publish": Command("tools.publish:main", "How do results get into git?", OVERRIDES),
     "tables": Command("tools.tables:main", "Which numbers do README and docs/ show?"),
 }

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor
 
 from pipeline import storage
-from pipeline.metrics import over_draws, over_images
 from pipeline.metrics.bound import Evaluation, evaluate_images, headline, image_sets, latent_metrics, tight_bound
-from pipeline.metrics.distances import frechet_distance, measure_distances
+from pipeline.metrics.distances import frechet_distance, measure_distances, over_sets
 from pipeline.metrics.features import EfficientNetLite0, Featurize
+from pipeline.metrics.intervals import over_images
 from pipeline.metrics.latents import linear_probe
 from pipeline.params import Model, load_params, used_parameters
 from pipeline.storage.weights import load_feature_network, load_images, load_inception, load_trained
@@ -53,7 +53,7 @@ def main(model: Model) -> None:
     sets = image_sets(trained.vae, train_means, len(validation), settings, seed)
     for name, draws in measure(sets, validation, featurize, inception, settings.pairwise_images).items():
         if len(draws) > 1:
-            estimates[name] = over_draws(draws)
+            estimates[name] = over_sets(name.rpartition("_")[2], draws, settings.pairwise_images)
         else:
             values[name] = draws[0]
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tarfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -29,8 +29,10 @@ from mlflow.tracking import MlflowClient
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 from PIL import Image
 from pydantic import BaseModel
+from selenium.webdriver.remote.webdriver import WebDriver
 from sqlalchemy import Engine
 
+from bench.explorer import chromium
 from pipeline import download, evaluate, render, train
 from pipeline.params import MODELS, load_params
 from pipeline.sources.shapes import SHAPE_CLASSES, draw_shapes
@@ -320,6 +322,15 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
     shutil.rmtree(clone.folder.parent, ignore_errors=True)
 
 
+@pytest.fixture
+def browser() -> Iterator[WebDriver]:
+    try:
+        with chromium() as started:
+            yield started
+    except FileNotFoundError as error:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(error))
+
+
 @pytest.fixture(scope="session")
 def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A clone in which `dvc repro` has run and whose results are committed; tests take copies of it."""
@@ -371,9 +382,7 @@ def new_clone(parent: Path) -> Clone:
 
 
 @contextmanager
-def serving(
-    clone: Clone, *command: str, ready: Sequence[str] = ("Application startup complete", "Uvicorn running on")
-) -> Iterator[tuple[str, str]]:
+def serving(clone: Clone, *command: str) -> Iterator[tuple[str, str]]:
     """What a server printed until it was ready, and its address; {port} in the command stands for a free one."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -390,7 +399,7 @@ def serving(
         rest = threading.Thread(target=server.stdout.read)  # a full pipe would stop the server
         try:
             printed = ""
-            while not all(event in printed for event in ready):
+            while not all(event in printed for event in ("Application startup complete", "Uvicorn running on")):
                 line = server.stdout.readline()
                 assert line, printed
                 printed += line

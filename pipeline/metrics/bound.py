@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import neg
 
 import torch
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-from pipeline.metrics import Estimate
+from pipeline.metrics.intervals import Estimate
 from pipeline.metrics.latents import mixture_latents, mutual_information
 from pipeline.params import Evaluate
 from pipeline.vae import objective
@@ -121,4 +121,5 @@ def headline(elbo: Estimate, likelihood: str) -> tuple[str, Estimate]:
     """
     name, lower = ("bits_per_dim", objective.bits_per_dim) if likelihood == "gaussian" else ("assignment_loss", neg)
     # Both are a negative factor times the elbo: low and high change places.
-    return name, Estimate(lower(elbo.value), abs(lower(elbo.standard_error)), lower(elbo.high), lower(elbo.low))
+    value, error, low, high = (float(lower(n)) for n in (elbo.value, elbo.standard_error, elbo.high, elbo.low))
+    return name, replace(elbo, value=value, standard_error=abs(error), low=low, high=high)

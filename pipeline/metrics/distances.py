@@ -2,12 +2,16 @@
 
 import contextlib
 import io
+import math
+from collections.abc import Sequence
 
 from joblib import parallel_config
 from prdc import compute_prdc
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import poly_mmd
+
+from pipeline.metrics.intervals import Estimate, mean_share, over_draws
 
 NEAREST = 5  # neighbours that span a manifold (Naeem et al. 2020)
 
@@ -44,6 +48,13 @@ def neighbourhoods(features: Tensor, reference: Tensor) -> dict[str, float]:
     with contextlib.redirect_stdout(io.StringIO()), parallel_config("sequential"):  # prdc prints the sizes
         found = compute_prdc(reference.numpy(), features.numpy(), nearest_k=min(NEAREST, least - 2))
     return {name: float(value) for name, value in found.items()}
+
+
+def over_sets(distance: str, values: Sequence[float], pairwise: int) -> Estimate:
+    """The mean of one of these distances over sets drawn anew; of all only kernel can be negative."""
+    if distance in ("precision", "recall", "coverage"):
+        return mean_share(values, pairwise)
+    return over_draws(values, least=-math.inf if distance == "kernel" else 0.0)
 
 
 def frechet_distance(features: Tensor, reference: Tensor) -> float:

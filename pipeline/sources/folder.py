@@ -93,7 +93,8 @@ def _decoded(path: Path, names: list[str], notes: Counter[str]) -> Iterator[Arra
     for raw, content in _files_below(path, path, [], notes) if path.is_dir() else members(path, notes):
         name = _name(raw, notes)
         parts = PurePosixPath(name).parts
-        if any(part.startswith(".") or part.lower() in LITTER or part.lower().endswith(STREAMS) for part in parts):
+        litter = any(part.startswith(".") or part.lower() in LITTER for part in parts)
+        if litter or name.lower().endswith(STREAMS):
             notes["hidden or an operating system's own, passed over"] += 1
         elif not PLACE.fullmatch("/".join(parts)):
             notes["outside train/<class>/ and test/<class>/, passed over"] += 1

@@ -1,7 +1,9 @@
 """What did the experiments on theory find? Their numbers over seeds, figures, and strips of images."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any, get_args
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from pipeline import storage
 from pipeline.figures import plots, rows_of_images
-from pipeline.metrics import over_draws
+from pipeline.metrics.intervals import Estimate, geometric_mean, mean_share, over_draws
 from pipeline.metrics.latents import encoded, mixture_latents
 from pipeline.params import STUDY_PARAMS, Estimator, Survey, load_params, load_yaml, used_parameters
 from pipeline.storage.weights import Trained, load_images, load_weights
@@ -22,6 +24,9 @@ from pipeline.vae.sampling import decode, posterior_means, prior_latents
 
 ANSWERS = storage.REPORTS / "theory.json"
 COLUMNS = 8  # images of each kind in a strip
+COUNTS = ("active_units", "steps")  # their means have no interval
+# Numbers that are shares, with the settings of the survey that say of how many.
+SHARES = {"prior_outside": "images"}
 
 Numbers = dict[str, Any]
 Strips = dict[str, list[tuple[str, Tensor]]]
@@ -71,7 +76,7 @@ def main() -> None:
     content = {"data": {"name": data.name, "md5": data.md5}, "where": where}
     content["settings"] = settings.model_dump() | {"pictures": settings.images}  # as published answers call it
     content["learning_rate"] = estimated["train.learning_rate"]
-    storage.save_json(ANSWERS, content | numbers(rows, codes, gradients))
+    storage.save_json(ANSWERS, content | numbers(rows, codes, gradients, settings))
     record.save([*storage.IMAGES, *files.values(), *weights.values()], [ANSWERS, *figures])
 
 
@@ -104,17 +109,21 @@ def metrics_path(cell: str, stage: str) -> Path:
 
 
 def numbers(
-    sweep: Sequence[Numbers], autoencoders: Sequence[Numbers], gradients: Sequence[dict[str, Numbers]]
+    sweep: Sequence[Numbers],
+    autoencoders: Sequence[Numbers],
+    gradients: Sequence[dict[str, Numbers]],
+    settings: Survey,
 ) -> Numbers:
     """Means over seeds with their intervals, of a row for each training."""
     weights = sorted({row["kl_weight"] for row in sweep})
     known = zip(*(known_rows(seed) for seed in gradients), strict=True)
     return {
-        "sweep": [over_seeds([row for row in sweep if row["kl_weight"] == weight]) for weight in weights],
-        "autoencoder": over_seeds(autoencoders),
-        "known_model": [over_seeds(rows) for rows in known],
+        "sweep": [over_seeds([row for row in sweep if row["kl_weight"] == weight], settings) for weight in weights],
+        "autoencoder": over_seeds(autoencoders, settings),
+        "known_model": [over_seeds(rows, settings) for rows in known],
         "estimators": {
-            name: over_seeds([counted(seed[name]["vae"]) for seed in gradients]) for name in get_args(Estimator)
+            name: over_seeds([counted(seed[name]["vae"]) for seed in gradients], settings)
+            for name in get_args(Estimator)
         },
     }
 
@@ -124,19 +133,28 @@ def counted(training: Numbers) -> Numbers:
     return {key: value for key, value in training.items() if key != "elbo"} | {"steps": len(training["elbo"])}
 
 
-def over_seeds(rows: Sequence[Mapping[str, float]]) -> Numbers:
+def over_seeds(rows: Sequence[Mapping[str, float]], settings: Survey) -> Numbers:
     """Mean of each number over trainings that differ in seed, with its interval where there are several."""
     result: Numbers = {"trainings": len(rows)}
     for key in rows[0]:
         values = [row[key] for row in rows]
         if key in ("latent_dim", "kl_weight"):
             result[key] = values[0]
-        elif len(values) == 1:
-            result[key] = {"value": values[0], "interval": None}
+        elif len(values) == 1 or key in COUNTS:
+            result[key] = {"value": fmean(values), "interval": None}
         else:
-            estimate = over_draws(values)
-            result[key] = {"value": estimate.value, "interval": [estimate.low, estimate.high]}
+            mean = mean_over_seeds(key, values, settings)
+            result[key] = {"value": mean.value, "interval": [mean.low, mean.high], "method": mean.method}
     return result
+
+
+def mean_over_seeds(key: str, values: Sequence[float], settings: Survey) -> Estimate:
+    """As suits what a number can be: a share, what adds up, of which elbo and kernel can be negative, or positive."""
+    if key in SHARES:
+        return mean_share(values, getattr(settings, SHARES[key]))
+    if key.endswith(("elbo", "rate", "distortion", "kernel")) or 0 in values:  # which has no log
+        return over_draws(values, least=-math.inf if key.endswith(("elbo", "kernel")) else 0.0)
+    return geometric_mean(values)
 
 
 def weight_strips(trained: Sequence[Trained], test: Tensor) -> Strips:

@@ -10,8 +10,7 @@ from torchvision.transforms.functional import gaussian_blur
 from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.figures import plots
-from pipeline.metrics import over_draws
-from pipeline.metrics.distances import measure_distances
+from pipeline.metrics.distances import measure_distances, over_sets
 from pipeline.metrics.features import EfficientNetLite0, Featurize
 from pipeline.params import load_params, used_parameters
 from pipeline.storage.weights import load_feature_network, load_images, load_weights
@@ -79,7 +78,7 @@ def calibrate(
     if len(draws) > 1:
         floor = {}
         for name in draws[0]:
-            estimate = over_draws([draw[name] for draw in draws])
+            estimate = over_sets(name, [draw[name] for draw in draws], pairwise)
             floor |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
     return found | {"floor": floor}
 

@@ -9,7 +9,7 @@ import torch
 
 from pipeline import storage
 from pipeline.figures import plots
-from pipeline.metrics import Estimate, over_draws
+from pipeline.metrics.intervals import Estimate, over_draws
 from pipeline.metrics.paths import rank_correlation
 from pipeline.params import MODELS, STUDY_PARAMS, load_yaml
 from pipeline.tracking import lineage

@@ -67,17 +67,16 @@ def trained(vae: VAE, train: Tensor, validation: Tensor, params: Params, history
     settings, seed, elbos = params.gradients, params.seed, list[float]()
     estimator = settings.estimator
 
-    def bound(vae: VAE, images: Tensor, rng: torch.Generator) -> Terms:
-        noise = torch.randn(settings.draws, len(images), vae.architecture.latent_dim, generator=rng).to(vae.device)
-        posterior = vae.encode(images)
-        log_likelihood = expected_log_likelihood(estimator, posterior, _likelihood_of(images, vae), noise)
+    def bound(vae: VAE, images: Tensor, noise: Tensor) -> Terms:
+        posterior, by_draw = vae.encode(images), noise.unflatten(0, (settings.draws, -1))
+        log_likelihood = expected_log_likelihood(estimator, posterior, _likelihood_of(images, vae), by_draw)
         terms = Terms(rate(posterior, vae.prior), -log_likelihood)
         elbos.append(terms.elbo.detach().mean().item())
         return terms
 
     images = to_float(validation[: settings.variance_images].to(vae.device))
     before = variance_in(vae, estimator, images, settings, seed)
-    training = Training(vae, train, validation, params.train, params.kl_weight, seed, bound)
+    training = Training(vae, train, validation, params.train, params.kl_weight, seed, bound, settings.draws)
     with suppress(NonFiniteError):
         history.extend(training.epochs())
     after = variance_in(vae, estimator, images, settings, seed)

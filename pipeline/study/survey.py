@@ -10,10 +10,11 @@ from torch import Tensor
 
 from pipeline import storage
 from pipeline.errors import InputError
-from pipeline.metrics import over_images, paths
+from pipeline.metrics import paths
 from pipeline.metrics.bound import evaluate_images
 from pipeline.metrics.distances import frechet_distance, kernel_distance, measure_distances, neighbourhoods
 from pipeline.metrics.features import EfficientNetLite0, Featurize
+from pipeline.metrics.intervals import over_images
 from pipeline.metrics.latents import encoded, mixture_latents, share_outside
 from pipeline.params import Measure, Model, Survey, load_params, used_parameters
 from pipeline.storage.weights import load_feature_network, load_images, load_trained

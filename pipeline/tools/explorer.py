@@ -1,165 +1,105 @@
-"""What do the models make of a latent that one chooses? The page that `make explore` serves: FC beside conv."""
+"""What do the models make of a latent that one chooses? One HTML page that holds both of them: FC beside conv."""
 
-import math
+import base64
+import gzip
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import webbrowser
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-import streamlit as st
 import torch
-from streamlit.delta_generator import DeltaGenerator
-from torch import Tensor
-from torchvision.utils import make_grid
+import torch.nn.functional as F
+from jinja2 import FileSystemLoader
+from markupsafe import Markup
+from safetensors.torch import save
+from torch import Tensor, nn
 
 from pipeline import storage
 from pipeline.errors import InputError
-from pipeline.metrics.paths import luminance_direction, spherical
+from pipeline.metrics.paths import luminance_direction
 from pipeline.params import MODELS, NAMES, Model
-from pipeline.sources.folder import decode_image
 from pipeline.storage.weights import Trained, load_weights
-from pipeline.tools.ui import runs_with_models
+from pipeline.study.report import TEMPLATES
+from pipeline.tools.ui import bring_own_runs
+from pipeline.tracking import store
 from pipeline.tracking.lineage import StoredRun
-from pipeline.tracking.store import model_file
-from pipeline.vae.sampling import along, decode, interpolate, posterior_means, principal_directions, prior_latents
+from pipeline.tracking.runs import one_line
+from pipeline.vae.images import to_float
+from pipeline.vae.networks import VAE
+from pipeline.vae.objective import rate_per_dimension
+from pipeline.vae.priors import GaussianMixture
+from pipeline.vae.sampling import along, principal_directions
 
-WALKS = ("all ones", "principal direction", "luminance")
-STEPS = 101  # of a path, from 0 to 1
-WALKED = 2000  # images whose encodings tell directions
-WIDTH = 160  # of a shown image, in pixels of the page
-MLFLOW = "http://127.0.0.1:5050"  # where make ui serves
-
-
-@st.cache_resource(hash_funcs={StoredRun: lambda run: run.id})
-def walk_of(run: StoredRun, md5: str, kind: str) -> Tensor:
-    """A walk through a model's latent space, whose directions some validation images tell."""
-    images = load_images(md5)[:WALKED]
-    return path_of(kind, posterior_means(load_model(run).vae, images), images)
-
-
-def main() -> None:
-    """Draw the page; a mistake is a message on it."""
-    st.set_page_config("VAE explorer", layout="wide")
-    st.title("Explore latent space")
-    try:
-        chosen, md5 = choose()
-        held_out = load_images(md5)
-        samples, rebuilt, paths, walks = st.tabs(["Samples", "Reconstruction", "Between two images", "Walk"])
-        with samples:
-            sample(chosen)
-        with rebuilt:
-            reconstruct(chosen, held_out)
-        with paths:
-            go_between(chosen, held_out)
-        with walks:
-            walk(chosen, md5)
-    except InputError as error:
-        st.error(str(error))
+PACKAGE, FOLDER = Path(__file__).parents[1], Path(__file__).parent / "templates"
+ENCODED = 2000  # validation images whose encodings tell directions
+SHOWN = 20  # of them in the page
+DIRECTIONS = 5  # principal ones
+BLOCK = 128  # weights that share a scale
+LINES = {  # how the line of the source begins that a part of the page is
+    "encode": ("vae/objective.py", "likelihood = vae.decode(posterior.sample("),
+    "draw": ("vae/distributions.py", "return self.mean + "),
+    "rate": ("vae/objective.py", "return posterior.divergences("),
+    "line": ("vae/sampling.py", "return start.unsqueeze(1)"),
+    "arc": ("metrics/paths.py", "weights = torch.sin("),
+    "sample": ("vae/sampling.py", "return vae.prior.sample("),
+    "walk": ("vae/sampling.py", "return center + "),
+    "ones": ("render.py", "diagonal = "),
+}
 
 
-def choose() -> tuple[dict[Model, StoredRun], str]:
-    """A run of each model, trained on the same images, and the md5 of these."""
-    there = runs_with_models()
-    name = st.sidebar.selectbox("Data", list(there))
-    chosen: dict[Model, StoredRun] = {}
-    for model in MODELS:
-        runs = there[name][model]
-        first = runs.index(newest(runs))
-        run = st.sidebar.selectbox(NAMES[model].capitalize(), runs, first, format_func=label, key=model)
-        st.sidebar.markdown(f"[{run.name}]({MLFLOW}/{run.page}) in MLflow (`make ui`)")
-        chosen[model] = run
-    md5s = {run.tags.get("data.md5", "") for run in chosen.values()}
-    if len(md5s) > 1:
-        raise InputError("the two runs were trained on different images; choose two of the same")
-    return chosen, md5s.pop()
+def main(fc: str, conv: str, out: Path, opens: bool) -> None:
+    """Write the page of two runs, by the beginnings of their ids, and open it."""
+    bring_own_runs()
+    runs = choose(store.stored_runs(), {"fc": fc, "conv": conv})
+    trained = {model: load_model(run) for model, run in runs.items()}
+    names = {model: f"{run.name}, run {run.id[:8]}" for model, run in runs.items()}
+    with storage.replacing(out) as partial:
+        partial.write_text(render_page(trained, names, load_images(trained["fc"].data_md5)), encoding="utf-8")
+    print(f"Explore: {out} ({out.stat().st_size / 1e6:.1f} MB)", flush=True)
+    if opens:
+        webbrowser.open(out.resolve().as_uri())
 
 
-@st.fragment
-def sample(chosen: dict[Model, StoredRun]) -> None:
-    """Prior draws."""
-    seed = st.slider("seed", 0, 99, 0)
-    side_by_side(chosen, lambda trained, _: decode(trained.vae, prior_latents(trained.vae, 16, seed)))
+def choose(runs: Sequence[StoredRun], asked: Mapping[Model, str]) -> dict[Model, StoredRun]:
+    """The newest runs of both models on the same images, of `runs`, oldest first; `asked` are beginnings of their ids.
+
+    The study's runs count where they are asked for.
+    """
+    pairs: dict[str, dict[Model, StoredRun]] = {}  # by the md5 of the images
+    for run in reversed(runs):
+        for model, start in asked.items():
+            counts = run.id.startswith(start) if start else "study.cell" not in run.tags
+            if counts and run.params.get("model") == model and "model_id" in run.tags:
+                pairs.setdefault(run.tags["data.md5"], {}).setdefault(model, run)
+        if pair := next((pair for pair in pairs.values() if len(pair) == len(MODELS)), None):
+            return {model: pair[model] for model in MODELS}
+    for model, start in asked.items():
+        if start and not any(model in pair for pair in pairs.values()):
+            raise InputError(f"--{model}: MLflow has no run {start} with a model of {model}; make ui lists the runs")
+    raise InputError("MLflow has no FC and conv trained on the same images; type make demo or make repro first")
 
 
-@st.fragment
-def reconstruct(chosen: dict[Model, StoredRun], held_out: Tensor) -> None:
-    """A validation image, or one of the user's, encoded and decoded."""
-    number = st.number_input("validation image", 0, len(held_out) - 1, 0)
-    upload = st.file_uploader("or an image of your own, made 32 x 32; it stays on this machine")
-    image = held_out[number : number + 1]
-    if upload is not None:
-        try:
-            image = torch.from_numpy(decode_image(upload.getvalue(), upload.name)[None].copy())
-        except InputError as error:
-            st.error(str(error))
-    st.caption("original")
-    show(image, st.container())
-    side_by_side(chosen, lambda trained, _: decode(trained.vae, posterior_means(trained.vae, image)))
-
-
-@st.fragment
-def go_between(chosen: dict[Model, StoredRun], held_out: Tensor) -> None:
-    """A place on the path between two validation images."""
-    left, right = st.columns(2)
-    ends = [
-        left.number_input("from validation image", 0, len(held_out) - 1, 0),
-        right.number_input("to validation image", 0, len(held_out) - 1, min(1, len(held_out) - 1)),
-    ]
-    share = st.slider("share of the way", 0.0, 1.0, 0.5, 0.01)
-    on_arc = st.radio("path", ["line", "arc"], horizontal=True) == "arc"
-    show(held_out[ends], st.container())
-
-    def image(trained: Trained, _: Model) -> Tensor:
-        path = between(posterior_means(trained.vae, held_out[ends]), on_arc)
-        return decode(trained.vae, path[at(share)])
-
-    side_by_side(chosen, image)
-
-
-@st.fragment
-def walk(chosen: dict[Model, StoredRun], md5: str) -> None:
-    """A place on a walk along one direction; the images with that md5 tell it."""
-    kind = st.radio("direction", WALKS, horizontal=True)
-    share = st.slider("A", 0.0, 1.0, 0.0, 0.01)
-    side_by_side(chosen, lambda trained, model: decode(trained.vae, walk_of(chosen[model], md5, kind)[at(share)]))
-
-
-def at(share: float) -> slice:
-    """Where on a path a share of the way is."""
-    step = round(share * (STEPS - 1))
-    return slice(step, step + 1)
-
-
-def side_by_side(chosen: dict[Model, StoredRun], images: Callable[[Trained, Model], Tensor]) -> None:
-    """What each model makes, FC to the left."""
-    for column, (model, run) in zip(st.columns(2), chosen.items(), strict=True):
-        column.caption(f"{NAMES[model]}: {run.name}")
-        show(images(load_model(run), model), column)
-
-
-def show(images: Tensor, place: DeltaGenerator) -> None:
-    """One image, or a grid of several; uint8 [N, 3, 32, 32]."""
-    columns = math.ceil(len(images) ** 0.5)
-    grid = make_grid(images, nrow=columns, padding=1 if len(images) > 1 else 0, pad_value=255)
-    place.image(grid.permute(1, 2, 0).numpy(), width=WIDTH * min(columns, 2), output_format="PNG")
-
-
-@st.cache_resource(hash_funcs={StoredRun: lambda run: run.id})
 def load_model(run: StoredRun) -> Trained:
     """The network of a run, from its MLflow model."""
-    return load_weights(model_file(run, "artifacts/weights.safetensors"), torch.device("cpu"))
+    try:
+        path = store.model_file(run, "artifacts/weights.safetensors")
+    except store.ERRORS as error:
+        raise InputError(f"run {run.id}: its weights cannot be read ({one_line(error)})") from None
+    return load_weights(path, torch.device("cpu"))
 
 
-@st.cache_resource
-def load_images(md5: str) -> Tensor:
-    """Validation images of the data with that md5, uint8 [N, 3, 32, 32]: prepared here, or in DVC's cache."""
+def load_images(md5: str) -> Tensor | None:
+    """Validation images, uint8 [N, 3, 32, 32], of the file with that md5: here, or in DVC's cache; None without."""
     path = storage.main_checkout() / storage.TRAIN_IMAGES
     if not path.exists() or storage.md5(path) != md5:
         path = cache() / md5[:2] / md5[2:]
     if not path.exists():
-        raise InputError(f"found no images with md5 {md5[:8]} in {storage.TRAIN_IMAGES} or DVC's cache; run dvc repro")
+        return None
     arrays, _ = storage.load_tensors(path, ("validation_images",))
-    return torch.from_numpy(arrays["validation_images"])
+    return torch.from_numpy(arrays["validation_images"][:ENCODED])
 
 
 def cache() -> Path:
@@ -170,32 +110,74 @@ def cache() -> Path:
     return root / (found.stdout.strip() or ".dvc/cache") / "files/md5"
 
 
-def between(ends: Tensor, on_arc: bool) -> Tensor:
-    """Latents from one end to the other, both of [2, latent_dim]: [STEPS, latent_dim]."""
-    path = spherical if on_arc else interpolate
-    return path(ends[:1], ends[1:], STEPS)[0]
+def render_page(trained: Mapping[Model, Trained], runs: Mapping[Model, str], images: Tensor | None) -> str:
+    """The page of two models, with what their runs are called; some images tell directions, the first ones show."""
+    files: dict[str, Mapping[str, Tensor]] = {model: tensors_of(trained[model].vae, images) for model in MODELS}
+    files["shelf"] = {} if images is None else {"images": images[:SHOWN]}
+    template = TEMPLATES.overlay(loader=FileSystemLoader(FOLDER)).get_template("explorer.html.j2")
+    return template.render(
+        names=NAMES,
+        trained=trained,
+        runs=runs,
+        models={model: description(trained[model].vae) | {"name": NAMES[model]} for model in MODELS},
+        files={name: Markup(embedded(tensors)) for name, tensors in files.items()},
+        directions=min(len(files[model].get("walks.steps", ())) for model in MODELS),
+        lines={part: source_line(*place) for part, place in LINES.items()},
+        scripts=[Markup((FOLDER / name).read_text(encoding="utf-8")) for name in ("network.js", "explorer.js")],
+    )
 
 
-def path_of(kind: str, means: Tensor, images: Tensor) -> Tensor:
-    """Latents of A from 0 to 1, [STEPS, latent_dim]: z = A·1, or 6 deviations along a direction of posterior means.
-
-    `means` [N, latent_dim] are those of images [N, 3, 32, 32].
-    """
-    if kind == WALKS[0]:
-        return torch.linspace(0, 1, STEPS).unsqueeze(1) * torch.ones(1, means.shape[1])
-    direction = principal_directions(means, 1)[0][0] if kind == WALKS[1] else luminance_direction(means, images)
-    return along(means, direction, STEPS)
+def description(vae: VAE) -> dict[str, Any]:
+    """What the page's program needs besides the tensors: the kind of each layer, with the name of its weights."""
+    layers = {
+        half: [(type(layer).__name__, f"{half}.{name}") for name, layer in vae.get_submodule(half).named_children()]
+        for half in ("encoder", "decoder")
+    }
+    return asdict(vae.architecture) | layers
 
 
-def label(run: StoredRun) -> str:
-    """How a run is called where one is chosen."""
-    return f"{run.name}, {run.started[:16].replace('T', ' ')} UTC"
+@torch.no_grad()
+def tensors_of(vae: VAE, images: Tensor | None) -> dict[str, Tensor]:
+    """The network in 8 bits, its prior, and what uint8 images [N, 3, 32, 32] tell of its latent space."""
+    tensors: dict[str, Tensor] = {}
+    for name, module in vae.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            weight, bias = module.parameters()
+            by_output = weight.transpose(0, 1) if isinstance(module, nn.ConvTranspose2d) else weight
+            tensors |= {f"{name}.bias": bias, **in_8_bits(f"{name}.weight", by_output)}
+    marginals = vae.prior.marginals()
+    tensors |= {"prior.mean": marginals.mean, "prior.log_std": marginals.log_std}
+    if isinstance(vae.prior, GaussianMixture):  # whose component k has the latents means[k] + scales[k] noise
+        scales = torch.linalg.inv(vae.prior.factors).flatten(0, 1)  # [components * latent_dim, latent_dim]
+        shares = vae.prior.log_weights.exp().cumsum(0)
+        tensors |= {"prior.shares": shares, "prior.means": vae.prior.means, **in_8_bits("prior.scales", scales)}
+    if images is not None:
+        posterior = vae.encode(to_float(images))
+        directions = [luminance_direction(posterior.mean, images)]
+        directions += principal_directions(posterior.mean, DIRECTIONS)[0]
+        ends = [along(posterior.mean, direction, 2, deviations=1) for direction in directions]  # each [2, latent_dim]
+        tensors["walks.steps"] = torch.stack([(end - start) / 2 for start, end in ends])
+        tensors["walks.center"] = posterior.mean.mean(0)
+        tensors["rates"] = rate_per_dimension(posterior, vae.prior).mean(0)
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
-def newest(runs: Sequence[StoredRun]) -> StoredRun:
-    """The newest run that is not of the study, if there is one."""
-    return next((run for run in runs if not run.tags.get("study.cell")), runs[0])
+def in_8_bits(name: str, weights: Tensor) -> dict[str, Tensor]:
+    """Weights as int8 times a scale for each BLOCK of them."""
+    blocks = F.pad(weights.flatten(), (0, -weights.numel() % BLOCK)).view(-1, BLOCK)
+    scale = blocks.abs().amax(1).clamp_min(1e-12) / 127
+    whole = (blocks / scale.unsqueeze(1)).round().to(torch.int8)
+    return {name: whole.flatten()[: weights.numel()], f"{name}.scale": scale}
 
 
-if __name__ == "__main__":
-    main()
+def embedded(tensors: Mapping[str, Tensor]) -> str:
+    """A safetensors file as text for a page: compressed, in base64."""
+    return base64.b64encode(gzip.compress(save(dict(tensors)), mtime=0)).decode()
+
+
+def source_line(module: str, start: str) -> tuple[str, str]:
+    """Where the one line is that begins so, and the line."""
+    path = PACKAGE / module
+    lines = enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+    ((number, line),) = [(number, line.strip()) for number, line in lines if line.strip().startswith(start)]
+    return f"{path.relative_to(PACKAGE.parent)}:{number}", line

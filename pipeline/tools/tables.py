@@ -10,17 +10,17 @@ from jinja2 import FileSystemLoader
 
 from pipeline import storage
 from pipeline.errors import InputError
-from pipeline.metrics import over_draws
+from pipeline.metrics.intervals import geometric_mean
 from pipeline.params import Model
 from pipeline.study.assignment import NOTEBOOK
 from pipeline.study.report import FOLDER, TEMPLATES, Estimate, Reports, shown
-from pipeline.tracking.records import CELLS
+from pipeline.tracking.records import CELLS, Record, record_path
 
 COMPARISONS = storage.REPORTS / "comparisons"  # what no stage measures: benchmarks and comparisons with others
 BLOCK = re.compile(r"(?P<start><!-- (?P<name>\w+) -->\n)(?P<table>.*?)(?P<end><!-- end -->)", re.DOTALL)
 TABLES = (
-    "summary", "results", "distances", "calibration", "claims", "likelihoods", "assignment", "better", "peers",
-    "tracking", "speed", "costs",
+    "summary", "results", "distances", "calibration", "claims", "budgets", "likelihoods", "assignment", "better",
+    "peers", "tracking", "speed", "costs",
 )  # fmt: skip
 
 
@@ -54,13 +54,18 @@ def table(name: str, root: Path) -> str:
     """One of TABLES, made from the reports and the study's cells below `root`."""
 
     def over_seeds(cell: str, model: Model, key: str) -> Estimate:
-        """The mean of a metric over the study's cells of that name, which differ in seed."""
-        cells = sorted((root / CELLS).glob(f"{cell}-[0-9]"))
-        mean = over_draws([storage.load_json(cell / storage.METRICS / f"{model}.json")[key] for cell in cells])
+        """The geometric mean of a metric over the study's cells of that name, which differ in seed."""
+        files = (root / CELLS).glob(f"{cell}-[0-9]/{storage.METRICS}/{model}.json")
+        mean = geometric_mean([storage.load_json(file)[key] for file in sorted(files)])
         return {"value": mean.value, "interval": (mean.low, mean.high)}
 
+    def trainings(cell: str, model: Model) -> list[Record]:
+        """The records of the trainings in these cells."""
+        files = (root / CELLS).glob(f"{cell}-[0-9]/{record_path(f'train@{model}')}")
+        return [Record.load(file) for file in sorted(files)]
+
     template = ENVIRONMENT.get_template(f"{name}.md.j2")
-    return template.render(reports=Reports(root), over_seeds=over_seeds, notebook=NOTEBOOK)
+    return template.render(reports=Reports(root), over_seeds=over_seeds, trainings=trainings, notebook=NOTEBOOK)
 
 
 def median(values: Sequence[float], form: str = ".2f") -> str:

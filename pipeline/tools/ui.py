@@ -1,4 +1,4 @@
-"""Where can runs be compared, and latent space be touched? In MLflow's UI, brought up to date, and on its own page."""
+"""Where can runs be compared? In MLflow's UI, brought up to date."""
 
 import json
 import os
@@ -8,19 +8,10 @@ from pathlib import Path
 
 from pipeline import storage
 from pipeline.errors import InputError, printable
-from pipeline.params import MODELS, Model
-from pipeline.tracking.lineage import ARTIFACTS, StoredRun, database, store_uri
+from pipeline.tracking.lineage import ARTIFACTS, database, store_uri
 
 VIEW = "comparison"
 LAYOUT = Path(__file__).with_name("comparison.json")  # MLflow 3's state of the chart view: images, curves, test metrics
-EXPLORER = {  # settings of its server, Streamlit
-    "server.address": "127.0.0.1",
-    "server.headless": "true",
-    "server.fileWatcherType": "none",
-    "browser.gatherUsageStats": "false",
-    "client.toolbarMode": "viewer",
-    "client.showErrorLinks": "false",  # to search engines and the like
-}
 
 
 def main(port: int, host: str) -> None:
@@ -56,16 +47,6 @@ def main(port: int, host: str) -> None:
             running.terminate()
 
 
-def explore(port: int) -> None:
-    """Bring the checkout's own runs over, print the address of the explorer's page, and become its server."""
-    bring_own_runs()
-    runs_with_models()  # fails here where it would fail in the browser
-    print(f"Explore: http://127.0.0.1:{port}\nStop with Ctrl-C.", flush=True)
-    page = Path(__file__).with_name("explorer.py")
-    settings = [f"--{key}={value}" for key, value in (EXPLORER | {"server.port": port}).items()]
-    os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(page), *settings])
-
-
 def bring_own_runs() -> None:
     """Make MLflow tell what the records of this checkout's pipeline and of its demo tell."""
     print("Bringing the runs of this checkout over to MLflow", flush=True)
@@ -94,18 +75,3 @@ def comparison() -> str | None:
     client.set_experiment_tag(experiment, f"mlflow.sharedViewState.{VIEW}", json.dumps(view))
     query = f"viewStateShareKey={VIEW}&compareRunsMode=CHART&workflowType=machine_learning"
     return f"#/experiments/{experiment}/runs?{query}"
-
-
-def runs_with_models() -> dict[str, dict[Model, list[StoredRun]]]:
-    """Runs whose model is in the store, newest first, by data name and model; only data that both models have."""
-    from pipeline.tracking import store
-
-    found: dict[str, dict[Model, list[StoredRun]]] = {}
-    for run in reversed(store.stored_runs()):
-        name, model = run.tags.get("data.name", ""), run.params.get("model")
-        if "model_id" in run.tags and model in MODELS:
-            found.setdefault(name, {}).setdefault(model, []).append(run)
-    both = {name: runs for name, runs in found.items() if len(runs) == len(MODELS)}
-    if not both:
-        raise InputError("the MLflow store has no trained models of both kinds yet; type make demo or make repro first")
-    return both

@@ -19,6 +19,7 @@ def prepare(threads: int | None) -> torch.device:
     torch.use_deterministic_algorithms(True)
     # Nothing here reads memory that it has not written, and filling it takes a sixth of a convolutional step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.allow_tf32 = False  # PyTorch's default for convolutions, and theirs alone, is TF32
     _keep_freed_memory()
     if threads is not None:
         torch.set_num_threads(threads)
@@ -41,6 +42,11 @@ def has_bfloat16(device: torch.device) -> bool:
         return True
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+
+
+def runs_ahead(device: torch.device) -> bool:
+    """Whether steps are queued on the device, so that reading a number from it means waiting for all of them."""
+    return device.type == "cuda"
 
 
 def place(images: Tensor, device: torch.device) -> Tensor:

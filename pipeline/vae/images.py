@@ -1,7 +1,7 @@
 """How do images become tensors and batches, and how does each purpose get random numbers of its own?"""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -30,6 +30,13 @@ def to_uint8(images: Tensor) -> Tensor:
     return images.mul(255).round().clamp(0, 255).to(torch.uint8)
 
 
+def send(values: Tensor, device: torch.device) -> Tensor:
+    """`values` on the device; a GPU fetches them when their turn comes, and nobody waits for that."""
+    if device.type == "cuda" and values.device.type == "cpu":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
+
+
 def batches(
     images: Tensor,
     batch_size: int,
@@ -41,14 +48,16 @@ def batches(
 
     They are on `device`, by default that of the images.
 
-    With `shuffle` the order is drawn from it and, with `flips`, half the images are mirrored left to right; the
-    permutation is drawn on the CPU, so the order does not depend on the device.
+    With `shuffle` the order is drawn from it and, with `flips`, half the images are mirrored left to right; both are
+    drawn on the CPU, so neither depends on the device, and at once, so that a GPU is sent them once.
     """
-    count = len(images)
+    count, device = len(images), device or images.device
     order = torch.arange(count) if shuffle is None else torch.randperm(count, generator=shuffle)
-    for indices in order.split(batch_size):
-        batch = images[indices.to(images.device)].to(device or images.device)  # [B, 3, 32, 32] uint8
-        if flips and shuffle is not None:
-            mirrored = (torch.rand(len(indices), generator=shuffle) < 0.5).to(batch.device)
-            batch = torch.where(mirrored.view(-1, 1, 1, 1), batch.flip(-1), batch)
+    mirrored: Sequence[Tensor] = ()  # [B, 1, 1, 1] each
+    if flips and shuffle is not None:
+        mirrored = send(torch.rand(count, 1, 1, 1, generator=shuffle) < 0.5, device).split(batch_size)
+    for i, indices in enumerate(send(order, images.device).split(batch_size)):
+        batch = send(images[indices], device)  # [B, 3, 32, 32] uint8
+        if mirrored:
+            batch = torch.where(mirrored[i], batch.flip(-1), batch)
         yield to_float(batch)

@@ -47,9 +47,13 @@ class Terms:
         """-(rate + distortion), the bound on log p(x): higher is better; never contains kl_weight."""
         return -(self.rate + self.distortion)
 
-    def loss(self, kl_weight: float) -> Tensor:
+    def loss(self, kl_weight: float | Tensor) -> Tensor:
         """What training minimises, a scalar, nats per image; kl_weight = 1 gives the mean of -elbo."""
         return (self.distortion + kl_weight * self.rate).mean()
+
+    def sums(self) -> tuple[Tensor, Tensor]:
+        """Of rate and distortion over the batch, for sums over batches of any size."""
+        return self.rate.detach().sum(), self.distortion.detach().sum()
 
 
 def bound_terms(vae: VAE, images: Tensor, noise: Tensor) -> Terms:

@@ -78,9 +78,10 @@ class GaussianMixture(nn.Module):
         identity = torch.eye(shifts.shape[1], dtype=shifts.dtype, device=exact)
         factors = torch.linalg.solve_triangular(scales, identity, upper=False).contiguous()
         used = ((counts >= 1) & (failed == 0)).to(device).unsqueeze(1)
-        self.log_weights = (counts / counts.sum()).log().to(self.log_weights)
-        self.means = torch.where(used, self.means + shifts.to(self.means), self.means)
-        self.factors = torch.where(used.unsqueeze(1), factors.to(self.factors), self.factors)
+        # In place: a recorded step reads this memory.
+        self.log_weights.copy_((counts / counts.sum()).log().to(self.log_weights))
+        self.means.copy_(torch.where(used, self.means + shifts.to(self.means), self.means))
+        self.factors.copy_(torch.where(used.unsqueeze(1), factors.to(self.factors), self.factors))
 
     def log_prob(self, latents: Tensor) -> Tensor:
         """Log p(z) of latents [B, latent_dim], nats, [B]."""

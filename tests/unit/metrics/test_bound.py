@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 
-from pipeline.metrics import Estimate
 from pipeline.metrics.bound import evaluate_images, headline, image_sets, latent_metrics, tight_bound
+from pipeline.metrics.intervals import Estimate
 from pipeline.params import load_params
 from pipeline.vae.images import to_float
 from pipeline.vae.networks import VAE
@@ -41,12 +42,13 @@ def test_terms_add_up_and_under_a_standard_prior_the_rate_is_the_sum_over_dimens
 
 
 def test_each_likelihood_has_its_own_headline() -> None:
-    elbo = Estimate(-3072 * math.log(2), 1.0, -2200.0, -2100.0)
+    elbo = Estimate(-3072 * math.log(2), 1.0, -2200.0, -2100.0, 50, "bootstrap")
     name, bits = headline(elbo, "gaussian")
     assert name == "bits_per_dim"
     assert bits.value == pytest.approx(1.0)
     assert (bits.low, bits.high) == (bits_per_dim(-2100.0), bits_per_dim(-2200.0))
-    assert headline(elbo, "bernoulli") == ("assignment_loss", Estimate(3072 * math.log(2), 1.0, 2100.0, 2200.0))
+    loss = replace(elbo, value=3072 * math.log(2), low=2100.0, high=2200.0)
+    assert headline(elbo, "bernoulli") == ("assignment_loss", loss)
 
 
 def test_image_metrics_of_8_bit_reconstructions(tiny_vae: Callable[..., VAE], shapes: torch.Tensor) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy import linalg, spatial
 
-from pipeline.metrics.distances import NEAREST, frechet_distance, measure_distances
+from pipeline.metrics.distances import NEAREST, frechet_distance, measure_distances, over_sets
 
 
 def features(count: int, dimension: int, seed: int, shift: float = 0.0, scale: float = 1.0) -> torch.Tensor:
@@ -96,3 +96,11 @@ def test_all_distances_compare_equally_many_where_pairs_count() -> None:
     assert found["frechet"] == frechet_distance(ours, real)
     few = measure_distances(ours, real[:80], pairwise=80)
     assert measure_distances(ours, real, pairwise=1000) | {"frechet": 0} == few | {"frechet": 0}
+
+
+def test_only_the_kernel_distance_has_an_interval_below_zero_and_shares_none_above_one() -> None:
+    """However far apart the draws are."""
+    distances = measure_distances(features(50, 4, seed=0), features(50, 4, seed=1), pairwise=50)
+    estimates = {name: over_sets(name, [0.01, 0.99], pairwise=50) for name in distances}
+    assert {name for name, estimate in estimates.items() if estimate.low < 0} == {"kernel"}
+    assert {name for name, estimate in estimates.items() if estimate.high > 1} == {"frechet", "kernel", "density"}

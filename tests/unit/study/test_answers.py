@@ -64,7 +64,14 @@ def test_every_number_is_a_mean_over_seeds_with_its_interval() -> None:
     assert rate["interval"][0] < rate["value"] < rate["interval"][1]
     assert found["sweep"][0]["rate"]["interval"] is None
     assert "rate" not in found["autoencoder"]
-    assert 0 <= found["autoencoder"]["prior_outside"]["value"] <= 1
+    means = {"rate": "t", "mse": "t on logs", "prior_outside": "Wilson with t", "prior_kernel": "t"}
+    assert {name: found["sweep"][1][name]["method"] for name in means} == means
+    for row in (*found["sweep"], found["autoencoder"], *found["known_model"], *found["estimators"].values()):
+        for name, number in row.items():
+            if isinstance(number, dict) and number["interval"] and not name.endswith(("elbo", "kernel")):
+                assert 0 <= number["interval"][0] <= number["interval"][1], name
+    low, high = found["autoencoder"]["prior_outside"]["interval"]
+    assert 0 <= low <= found["autoencoder"]["prior_outside"]["value"] <= high <= 1
     assert found["estimators"].keys() == set(get_args(Estimator))
     assert [row["latent_dim"] for row in found["known_model"]] == [1, 2]
 

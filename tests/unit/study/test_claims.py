@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.metrics import Estimate
+from pipeline.metrics.intervals import Estimate
 from pipeline.params import load_yaml
 from pipeline.study.claims import Claim, Part, architectures, as_json, brightness, centre, recipe, smoothness
 from tests.fixtures import ROOT
@@ -71,7 +71,7 @@ def test_the_opposite_measurement_turns_the_verdict(
     ],
 )  # fmt: skip
 def test_an_interval_decides_only_when_it_is_on_one_side(low: float, high: float, holds_if: Any, verdict: str) -> None:
-    assert Part("", Estimate((low + high) / 2, 0.1, low, high), holds_if, 0.5).verdict == verdict
+    assert Part("", Estimate((low + high) / 2, 0.1, low, high, 3, "t"), holds_if, 0.5).verdict == verdict
 
 
 def test_what_is_shown_beside_a_claim_does_not_decide_it() -> None:

@@ -6,9 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.errors import InputError
+from pipeline.params import Model, load_params
+from pipeline.study.assignment import LATENT_DIM, AssignmentVAE
 from pipeline.tools import tables
+from pipeline.vae.networks import architecture, build_vae, multiply_adds
 from tests.fixtures import ROOT
 
 PAGES = [path.relative_to(ROOT).as_posix() for path in tables.pages(ROOT)]
@@ -33,6 +38,14 @@ def test_a_number_changed_by_hand_is_noticed(page: str, published_folder: Path) 
 def test_every_table_stands_on_a_page() -> None:
     blocks = [block for page in PAGES for block in tables.BLOCK.finditer((ROOT / page).read_text(encoding="utf-8"))]
     assert {block["name"] for block in blocks} == set(tables.TABLES)
+
+
+@pytest.mark.parametrize("model", ["fc", "conv"])
+def test_the_assignments_layers_are_those_that_its_multiply_adds_are_counted_of(model: Model) -> None:
+    ours = build_vae(architecture(load_params(ROOT / "params.yaml"), model), seed=0)
+    with FlopCounterMode(display=False) as counter:
+        AssignmentVAE(model)(torch.zeros(1, 3, 32, 32), torch.zeros(1, LATENT_DIM))
+    assert multiply_adds(ours) == counter.get_total_flops() // 2
 
 
 def test_the_command_fills_in_every_page(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:

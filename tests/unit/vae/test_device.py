@@ -6,7 +6,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from pipeline.vae.device import describe, place, prepare
+from pipeline.vae.device import describe, place, prepare, runs_ahead
 from pipeline.vae.images import batches, generator
 
 CUDA = torch.device("cuda")
@@ -47,3 +47,13 @@ def test_threads_are_those_of_every_library() -> None:
         prepare(1)
         assert {library["num_threads"] for library in threadpool_info()} == {1}
     torch.set_num_threads(before)
+
+
+def test_what_computes_in_float32_on_a_gpu_does_so_in_convolutions_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    prepare(None)
+    assert not torch.backends.cudnn.allow_tf32
+
+
+def test_cuda_alone_runs_ahead() -> None:
+    assert [runs_ahead(torch.device(kind)) for kind in ("cuda", "mps", "cpu")] == [True, False, False]

@@ -202,7 +202,7 @@ def test_in_bfloat16_all_but_products_is_float32_and_what_is_measured_is_as_ever
         measured = bound_terms(vae, images, noise).elbo
         vae.train()
         terms.append((measured, bound_terms(vae, images, noise).elbo))
-        training._take_step(images)
+        training._take_step(images, training._update)
         assert {parameter.dtype for parameter in vae.parameters()} == {torch.float32}
         kept = [value for state in training.optimizer.state.values() for value in state.values()]
         assert {value.dtype for value in kept} == {torch.float32}
