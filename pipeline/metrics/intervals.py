@@ -42,7 +42,7 @@ def over_images(values: Tensor, seed: int) -> Estimate:
 
 def over_draws(values: Sequence[float], least: float = -math.inf, most: float = math.inf) -> Estimate:
     """The mean of at least two independent measurements, with the part of its interval from `least` to `most`."""
-    mean, error = float(np.mean(values)), standard_error(values)
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
     half = quantile(len(values)) * error
     return Estimate(mean, error, max(least, mean - half), min(most, mean + half), len(values), "t")
 
@@ -57,8 +57,8 @@ def geometric_mean(values: Sequence[float]) -> Estimate:
 def mean_correlation(values: Sequence[float], points: int) -> Estimate:
     """Of at least two rank correlations, each of as many points, on Fisher's scale z = artanh.
 
-    There ±1 is infinite: it counts as half a swap of neighbours away. Equal correlations are no proof that all others
-    would be: each is at least as uncertain as one of drawn points (Fieller, Hartley & Pearson 1957).
+    There ±1 is infinite: it counts as half a swap of neighbours away. Each is at least as uncertain, however equal they
+    are, as one of drawn points (Fieller, Hartley & Pearson 1957).
     """
     nearly_one = 1 - 6 / (points**3 - points)
     z = over_draws(np.arctanh(np.clip(values, -nearly_one, nearly_one)).tolist())
@@ -74,18 +74,12 @@ def mean_share(values: Sequence[float], trials: int) -> Estimate:
     As for clusters in surveys (Korn & Graubard 1998) it counts as many trials as give the spread of the shares, and
     never more than there were.
     """
-    mean, count = float(np.mean(values)), len(values)
-    error = max(standard_error(values), math.sqrt(mean * (1 - mean) / (count * trials)))
-    effective = mean * (1 - mean) / error**2 if 0 < mean < 1 else count * trials
-    squared = quantile(count) ** 2 / effective
-    centre = (mean + squared / 2) / (1 + squared)
-    half = math.sqrt(squared * mean * (1 - mean) + squared**2 / 4) / (1 + squared)
-    return Estimate(mean, error, max(0.0, centre - half), min(1.0, centre + half), count, "Wilson with t")
-
-
-def standard_error(values: Sequence[float]) -> float:
-    """Of the mean of at least two independent measurements."""
-    return float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    shares, trials = over_draws(values), trials * len(values)
+    mean, variance = shares.value, shares.value * (1 - shares.value)
+    error = max(shares.standard_error, math.sqrt(variance / trials))
+    squared = quantile(shares.count) ** 2 / (variance / error**2 if variance else trials)
+    centre, half = (mean + squared / 2) / (1 + squared), math.sqrt(squared * variance + squared**2 / 4) / (1 + squared)
+    return Estimate(mean, error, max(0.0, centre - half), min(1.0, centre + half), shares.count, "Wilson with t")
 
 
 @cache
