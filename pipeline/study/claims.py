@@ -1,7 +1,7 @@
 """Does what the assignment said hold? Five claims: measurements with intervals against thresholds fixed before."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,9 +9,9 @@ import torch
 
 from pipeline import storage
 from pipeline.figures import plots
-from pipeline.metrics.intervals import Estimate, over_draws
+from pipeline.metrics.intervals import Estimate, geometric_mean, mean_correlation, mean_share, over_draws
 from pipeline.metrics.paths import rank_correlation
-from pipeline.params import MODELS, STUDY_PARAMS, load_yaml
+from pipeline.params import MODELS, STUDY_PARAMS, Model, load_yaml
 from pipeline.tracking import lineage
 from pipeline.tracking.records import CELLS, Record
 
@@ -44,7 +44,7 @@ def main() -> None:
     record = Record("claims", {f"claims.{key}": limit for key, limit in limits.items()}, data["name"], data["md5"])
     record.weights_md5 = {cell: storage.md5(path) for cell, path in weights.items()}
 
-    where = f"{data['name']}, kl_weight {used['kl_weight']:g}, {used['train.epochs']} epochs, seeds 0, 1, 2"
+    where = f"{data['name']}, kl_weight {used['kl_weight']:g}, {used['train.epochs']} epochs, {len(SEEDS)} seeds"
     text = lineage.figure_text(data["md5"], record.weights_md5, record.parameters, lineage.code_hash("claims"))
     radii = {model: [survey["radius"] for survey in surveys[model]] for model in MODELS}
     storage.save_figure(RADIUS, plots.quality_by_radius(f"Pictures by radius: {where}", radii), text)
@@ -54,7 +54,7 @@ def main() -> None:
     read = sorted(path for paths in (*measured.values(), *surveyed.values()) for path in paths)
     record.save([*read, *weights.values()], [VERDICTS, RADIUS, LUMINANCE])
     for claim in claims:
-        print(f"{claim.number}. {claim.says} {claim.verdict.capitalize()}.")
+        print(f"{claim.number}. {claim.says} {claim.model}: {claim.verdict}.")
 
 
 def over_seeds(cell: str, file: str) -> list[Path]:
@@ -88,10 +88,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Claim:
-    """What was said, and what was measured."""
+    """What was said, and what was measured of one model."""
 
     number: int
     says: str
+    model: Model
     parts: Sequence[Part]
 
     @property
@@ -103,116 +104,108 @@ class Claim:
         return "does not hold" if "does not hold" in verdicts else "undecided"
 
 
-def below(measure: str, values: Sequence[float], threshold: float, decides: bool = True) -> Part:
-    """What should be less than `threshold`, a value for each training."""
-    return Part(measure, over_draws(values), "below", threshold, decides)
-
-
-def above(measure: str, values: Sequence[float], threshold: float, decides: bool = True) -> Part:
-    """What should be more than `threshold`, a value for each training."""
-    return Part(measure, over_draws(values), "above", threshold, decides)
-
-
 def all_claims(metrics: Metrics, surveys: Metrics, limits: Thresholds) -> list[Claim]:
-    """The assignment's five claims with what the study measured in its cells."""
+    """The assignment's five claims, by model, with what the study measured in its cells."""
 
     def ratios(above: str, below: str, key: str = "samples_frechet") -> list[float]:
         return [ours[key] / theirs[key] for ours, theirs in zip(metrics[above], metrics[below], strict=True)]
 
-    trainings = [survey for model in MODELS for survey in surveys[model]]
     fights = {fight: ratios("conv", cell) for cell, fight in FIGHTS.items()}
     return [
         architectures(fights, ratios("conv", "fc", "reconstructions_frechet"), limits),
-        centre([survey["radius"] for survey in trainings], limits),
-        brightness([survey["luminance"] for survey in trainings], limits),
-        smoothness([survey["interpolation"] for survey in trainings], limits),
-        recipe({model: ratios(model, f"assignment-{model}") for model in MODELS}, limits),
+        *(centre(model, [survey["radius"] for survey in surveys[model]], limits) for model in MODELS),
+        *(brightness(model, [survey["luminance"] for survey in surveys[model]], limits) for model in MODELS),
+        *(smoothness(model, [survey["interpolation"] for survey in surveys[model]], limits) for model in MODELS),
+        *(recipe(model, ratios(model, f"assignment-{model}"), limits) for model in MODELS),
     ]
+
+
+def paired(ratios: Sequence[float]) -> Estimate:
+    """The mean of ratios whose two sides belong to one seed."""
+    return replace(geometric_mean(ratios), method="paired t on log ratios")
 
 
 def architectures(fights: Mapping[str, Sequence[float]], reconstructions: Sequence[float], limits: Thresholds) -> Claim:
     """Ratios conv over FC by fight, a value for each seed: of prior samples' Fréchet distance, of reconstructions'."""
     limit = limits["much_more_effective"]
-    parts = [below(f"Fréchet distance of prior samples, conv over FC, {name}", fights[name], limit) for name in fights]
+    measure = "Fréchet distance of prior samples, conv over FC"
+    parts = [Part(f"{measure}, {name}", paired(values), "below", limit) for name, values in fights.items()]
     same = "the same of reconstructions, at equal latent size, epochs and likelihood"
-    parts.append(below(same, reconstructions, limit, decides=False))
-    return Claim(1, "Convolutional layers are much more effective than fully connected ones.", parts)
+    parts.append(Part(same, paired(reconstructions), "below", limit, decides=False))
+    return Claim(1, "Convolutional layers are much more effective than fully connected ones.", "conv", parts)
 
 
-def centre(curves: Sequence[Sequence[Mapping[str, float]]], limits: Thresholds) -> Claim:
+def centre(model: Model, curves: Sequence[Sequence[Mapping[str, float]]], limits: Thresholds) -> Claim:
     """Quality by radius of each training, in even steps from 0 to twice the typical shell."""
     near, shell, last = len(curves[0]) // 4, len(curves[0]) // 2, len(curves[0]) - 1
 
-    def ratios(radius: int) -> list[float]:
-        return [rows[radius]["frechet"] / rows[last]["frechet"] for rows in curves]
+    def ratios(radius: int) -> Estimate:
+        return paired([rows[radius]["frechet"] / rows[last]["frechet"] for rows in curves])
 
     distances = [torch.tensor([row["frechet"] for row in rows]) for rows in curves]
     orders = [rank_correlation(torch.arange(len(row)), row) for row in distances]
+    halfway = "Fréchet distance halfway to the typical shell over that at twice the shell"
     nearest = "“the closer the better”: rank correlation of radius and Fréchet distance, the centre included"
     on_shell = "that on the typical shell, where the prior's draws are, over that at twice the shell"
-    limit = limits["better_than_extremes"]
+    limit, closer = limits["better_than_extremes"], limits["the_closer_the_better"]
     parts = [
-        below("Fréchet distance halfway to the typical shell over that at twice the shell", ratios(near), limit),
-        below(on_shell, ratios(shell), limit, decides=False),
-        above(nearest, orders, limits["the_closer_the_better"], decides=False),
+        Part(halfway, ratios(near), "below", limit),
+        Part(on_shell, ratios(shell), "below", limit, decides=False),
+        Part(nearest, mean_correlation(orders, len(curves[0])), "above", closer, decides=False),
     ]
     measure = "density among real images halfway to the typical shell less that at twice the shell"
-    gains = [rows[near]["density"] - rows[last]["density"] for rows in curves]
-    parts.append(above(measure, gains, limits["no_difference"], decides=False))
-    return Claim(2, "Closer to the centre is better than the extremes.", parts)
+    gain = over_draws([rows[near]["density"] - rows[last]["density"] for rows in curves])
+    parts.append(Part(measure, gain, "above", limits["no_difference"], decides=False))
+    return Claim(2, "Closer to the centre is better than the extremes.", model, parts)
 
 
-def brightness(walks: Sequence[Mapping[str, Any]], limits: Thresholds) -> Claim:
+def brightness(model: Model, walks: Sequence[Mapping[str, Any]], limits: Thresholds) -> Claim:
     """Rank correlations of A and luminance in each training.
 
     A latent axis could as well point the other way, so z = A·1 is one of many equal diagonals z = A·s of signs s.
     """
-    limit = limits["lighter"]
-    ones, directions = ([walk[key] for walk in walks] for key in ("ones", "direction"))
-    shares = [sum(value > limit for value in walk["diagonals"]) / len(walk["diagonals"]) for walk in walks]
+    limit, steps, count = limits["lighter"], len(walks[0]["ones_luminance"]), len(walks[0]["diagonals"])
+    ones, directions = (mean_correlation([walk[key] for walk in walks], steps) for key in ("ones", "direction"))
+    shares = [sum(value > limit for value in walk["diagonals"]) / count for walk in walks]
     diagonals = f"share of diagonals z = A·s, random signs s, that get lighter: rank correlation above {limit:g}"
     best = "that correlation along the direction of posterior means that explains luminance best"
     parts = [
-        above("rank correlation of A and luminance along z = A·1", ones, limit),
-        above(diagonals, shares, limits["nearly_all"]),
-        above(best, directions, limit, decides=False),
+        Part("rank correlation of A and luminance along z = A·1", ones, "above", limit),
+        Part(diagonals, mean_share(shares, count), "above", limits["nearly_all"]),
+        Part(best, directions, "above", limit, decides=False),
     ]
-    return Claim(3, "A=0 is darker, A=1 is lighter.", parts)
+    return Claim(3, "A=0 is darker, A=1 is lighter.", model, parts)
 
 
-def smoothness(paths: Sequence[Mapping[str, Mapping[str, float]]], limits: Thresholds) -> Claim:
+def smoothness(model: Model, paths: Sequence[Mapping[str, Mapping[str, float]]], limits: Thresholds) -> Claim:
     """Largest steps of each training's paths."""
-    lines, arcs = ([path[f"{name}_over_pixels"]["value"] for path in paths] for name in ("linear", "spherical"))
-    ratios = [path["spherical"]["value"] / path["linear"]["value"] for path in paths]
+    lines, arcs = (paired([path[f"{name}_over_pixels"]["value"] for path in paths]) for name in ("linear", "spherical"))
+    over_lines = paired([path["spherical"]["value"] / path["linear"]["value"] for path in paths])
     limit = limits["smoother_than_pixels"]
     straight = "largest step in feature space on straight lines between latents, over that of fading pixels"
     parts = [
-        below(straight, lines, limit),
-        below("the same on arcs", arcs, limit, decides=False),
-        below("arcs over straight lines", ratios, limits["smoother_than_lines"], decides=False),
+        Part(straight, lines, "below", limit),
+        Part("the same on arcs", arcs, "below", limit, decides=False),
+        Part("arcs over straight lines", over_lines, "below", limits["smoother_than_lines"], decides=False),
     ]
-    return Claim(4, "Interpolations are smooth.", parts)
+    return Claim(4, "Interpolations are smooth.", model, parts)
 
 
-def recipe(ratios: Mapping[str, Sequence[float]], limits: Thresholds) -> Claim:
-    """Fréchet distances of prior samples, ours over the assignment's, by model and a value for each seed."""
+def recipe(model: Model, ratios: Sequence[float], limits: Thresholds) -> Claim:
+    """Fréchet distances of prior samples, ours over the assignment's, a value for each seed."""
     measure, limit = "Fréchet distance of prior samples, ours over the assignment's", limits["better_recipe"]
-    parts = [below(f"{measure}, {model}", values, limit) for model, values in ratios.items()]
-    return Claim(5, "The notebook's recipe, run again on the same pictures, is worse than ours.", parts)
+    says = "The notebook's recipe, run again on the same pictures, is worse than ours."
+    return Claim(5, says, model, [Part(measure, paired(ratios), "below", limit)])
 
 
 def as_json(claim: Claim) -> dict[str, Any]:
     """A claim for programs."""
     parts = [
         {
-            "measure": part.measure,
-            "value": part.estimate.value,
-            "interval": [part.estimate.low, part.estimate.high],
-            "holds_if": part.holds_if,
-            "threshold": part.threshold,
-            "verdict": part.verdict,
-            "decides": part.decides,
+            "measure": part.measure, "value": part.estimate.value, "interval": [part.estimate.low, part.estimate.high],
+            "n": part.estimate.count, "method": part.estimate.method, "holds_if": part.holds_if,
+            "threshold": part.threshold, "verdict": part.verdict, "decides": part.decides,
         }
         for part in claim.parts
-    ]
-    return {"number": claim.number, "says": claim.says, "verdict": claim.verdict, "parts": parts}
+    ]  # fmt: skip
+    return {"verdict": claim.verdict, **vars(claim), "parts": parts}
