@@ -161,17 +161,24 @@ def luminance_walks(title: str, walks: Mapping[Model, Sequence[Mapping[str, Any]
     return _finished(figure)
 
 
-def kl_weights(title: str, rows: Sequence[Row]) -> Figure:
-    """Rate and distortion, distances and active units of trainings with several kl_weight, a row for each training."""
-    above = ["distortion, nats per image", "Fréchet distance", "active units"]
+def kl_weights(title: str, rows: Sequence[Row], rows_fc: Sequence[Row]) -> Figure:
+    """Rate and distortion, distances and active units of trainings with several kl_weight, a row for each training.
+
+    `rows_fc` has rate and distortion of the fully connected network.
+    """
+    above = ["distortion, nats per image", "Fréchet distance, conv", "active units, conv"]
     below = ["rate, nats per image", "kl_weight", "kl_weight"]
     figure, (curve, quality, units) = _panels(title, 3.2, above, below)
-    curve.plot(*_columns(rows, "rate", "distortion"), "o", color=COLORS["conv"], markersize=4)
-    for row in _first_of_each(rows):
-        curve.annotate(
-            f"{row['kl_weight']:g}", (row["rate"], row["distortion"]), (4, 3), textcoords="offset points", fontsize=6
-        )
+    trainings: Mapping[Model, Sequence[Row]] = {"fc": rows_fc, "conv": rows}
+    for model, points in trainings.items():
+        curve.plot(*_columns(points, "rate", "distortion"), "o", color=COLORS[model], markersize=4)
+        first = _first_of_each(points)
+        curve.plot(*_columns(first, "rate", "distortion"), color=COLORS[model], linewidth=1, label=NAMES[model])
+        for row in first:
+            place = (row["rate"], row["distortion"])
+            curve.annotate(f"{row['kl_weight']:g}", place, (4, 3), textcoords="offset points", fontsize=6)
     curve.set_xscale("log")
+    curve.legend(fontsize="x-small")
     for key, label in (
         ("reconstructions_frechet", "reconstructions"),
         ("prior_frechet", "prior samples"),

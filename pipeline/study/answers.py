@@ -14,7 +14,7 @@ from pipeline import storage
 from pipeline.figures import plots, rows_of_images
 from pipeline.metrics.intervals import Estimate, geometric_mean, mean_share, over_draws
 from pipeline.metrics.latents import encoded, mixture_latents
-from pipeline.params import STUDY_PARAMS, Estimator, Survey, load_params, load_yaml, used_parameters
+from pipeline.params import STUDY_PARAMS, Estimator, Model, Survey, load_params, load_yaml, used_parameters
 from pipeline.storage.weights import Trained, load_images, load_weights
 from pipeline.tracking import lineage
 from pipeline.tracking.records import CELLS, Record
@@ -29,6 +29,7 @@ COUNTS = ("active_units", "steps")  # their means have no interval
 SHARES = {"prior_outside": "images"}
 
 Numbers = dict[str, Any]
+Rows = Sequence[Numbers]  # one for each training
 Strips = dict[str, list[tuple[str, Tensor]]]
 
 
@@ -37,21 +38,28 @@ def main() -> None:
     params = load_params()
     device = prepare(params.run.threads)
     study = load_yaml(STUDY_PARAMS)
-    sweep, autoencoders = study["sweep"], study["autoencoders"]
-    files = {name: metrics_path(name, "survey") for name in sweep | autoencoders}
+    sweep, sweep_fc, autoencoders = study["sweep"], study["sweep_fc"], study["autoencoders"]
+    surveyed = sweep | sweep_fc | autoencoders
+    files = {name: metrics_path(name, "survey", cell["model"]) for name, cell in surveyed.items()}
     files |= {name: metrics_path(name, "gradients") for name in study["gradients"]}
     found = {name: storage.load_json(path) for name, path in files.items()}
-    rows = [flat(found[name]) | {"kl_weight": cell["set"]["kl_weight"]} for name, cell in sweep.items()]
+    rows, rows_fc = (
+        [flat(found[name]) | {"kl_weight": cell["set"]["kl_weight"]} for name, cell in cells.items()]
+        for cells in (sweep, sweep_fc)
+    )
     codes, gradients = [flat(found[name]) for name in autoencoders], by_seed(study["gradients"], found)
     in_strips = [name for name, cell in (sweep | autoencoders).items() if cell["set"]["seed"] == 0]
-    weights = {name: CELLS / name / storage.weights_path("conv") for name in [*sweep, *in_strips, *study["gradients"]]}
+    models = {name: cell["model"] for name, cell in (surveyed | study["gradients"]).items()}
+    kept = [*sweep, *sweep_fc, *in_strips, *study["gradients"]]
+    weights = {name: CELLS / name / storage.weights_path(models[name]) for name in kept}
     trained = {name: load_weights(weights[name], device) for name in in_strips}
     (train, test), data = load_images("train_images", "test_images")
     settings, used = params.survey, used_parameters(params, "survey")
     record = Record("answers", used, data.name, data.md5, data.test_md5)
     record.weights_md5 = {name: storage.md5(path) for name, path in weights.items()}
 
-    where = f"{data.name}, conv, {next(iter(trained.values())).parameters['train.epochs']} epochs"
+    length = f"{next(iter(trained.values())).parameters['train.epochs']} epochs"
+    where = f"{data.name}, conv, {length}"
     estimated = next(iter(study["gradients"].values()))["set"]
     weighted = {name: model for name, model in trained.items() if name in sweep}
     compared = {name: m for name, m in trained.items() if name in autoencoders or m.parameters["kl_weight"] == 1}
@@ -61,7 +69,7 @@ def main() -> None:
     by_weight = weight_strips(list(weighted.values()), test)
     by_code = code_strips(list(compared.values()), train, test, settings)
     drawn: list[tuple[str, Iterable[str], Figure]] = [  # name, trainings that it shows, figure
-        ("kl_weights", sweep, plots.kl_weights(f"The weight of the KL term: {where}", rows)),
+        ("kl_weights", sweep | sweep_fc, plots.kl_weights(f"By kl_weight: {data.name}, {length}", rows, rows_fc)),
         ("smoothness", sweep, plots.smoothness(f"Smoothness by kl_weight: {where}", rows, 1 / (settings.steps - 1))),
         ("estimators", study["gradients"], plots.estimators(f"Estimators of gradients: {epochs}", known, elbos)),
         ("kl_weights_pictures", weighted, rows_of_images(f"Pictures by kl_weight: {where}", by_weight)),
@@ -76,7 +84,7 @@ def main() -> None:
     content = {"data": {"name": data.name, "md5": data.md5}, "where": where}
     content["settings"] = settings.model_dump() | {"pictures": settings.images}  # as published answers call it
     content["learning_rate"] = estimated["train.learning_rate"]
-    storage.save_json(ANSWERS, content | numbers(rows, codes, gradients, settings))
+    storage.save_json(ANSWERS, content | numbers({"sweep": rows, "sweep_fc": rows_fc}, codes, gradients, settings))
     record.save([*storage.IMAGES, *files.values(), *weights.values()], [ANSWERS, *figures])
 
 
@@ -103,22 +111,18 @@ def flat(survey: Mapping[str, Numbers]) -> Numbers:
     return {name: value for values in survey.values() for name, value in values.items()}
 
 
-def metrics_path(cell: str, stage: str) -> Path:
-    """What a stage measured in a cell of the convolutional network."""
-    return CELLS / cell / storage.METRICS / f"conv_{stage}.json"
+def metrics_path(cell: str, stage: str, model: Model = "conv") -> Path:
+    """What a stage measured in a cell."""
+    return CELLS / cell / storage.METRICS / f"{model}_{stage}.json"
 
 
 def numbers(
-    sweep: Sequence[Numbers],
-    autoencoders: Sequence[Numbers],
-    gradients: Sequence[dict[str, Numbers]],
-    settings: Survey,
+    sweeps: Mapping[str, Rows], autoencoders: Rows, gradients: Sequence[dict[str, Numbers]], settings: Survey
 ) -> Numbers:
     """Means over seeds with their intervals, of a row for each training."""
-    weights = sorted({row["kl_weight"] for row in sweep})
     known = zip(*(known_rows(seed) for seed in gradients), strict=True)
     return {
-        "sweep": [over_seeds([row for row in sweep if row["kl_weight"] == weight], settings) for weight in weights],
+        **{name: by_kl_weight(rows, settings) for name, rows in sweeps.items()},
         "autoencoder": over_seeds(autoencoders, settings),
         "known_model": [over_seeds(rows, settings) for rows in known],
         "estimators": {
@@ -126,6 +130,12 @@ def numbers(
             for name in get_args(Estimator)
         },
     }
+
+
+def by_kl_weight(sweep: Rows, settings: Survey) -> list[Numbers]:
+    """Means over the seeds of each kl_weight."""
+    weights = sorted({row["kl_weight"] for row in sweep})
+    return [over_seeds([row for row in sweep if row["kl_weight"] == weight], settings) for weight in weights]
 
 
 def counted(training: Numbers) -> Numbers:

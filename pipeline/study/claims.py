@@ -17,7 +17,7 @@ from pipeline.tracking.records import CELLS, Record
 
 VERDICTS = storage.REPORTS / "claims.json"
 RADIUS, LUMINANCE = storage.FIGURES / "radius.png", storage.FIGURES / "luminance.png"
-SEEDS = (0, 1, 2)
+SEEDS = range(5)
 FIGHTS = {  # conv against which cells of fc, and what that makes equal
     "fc": "at equal latent size, epochs and likelihood",
     "fc-longer": "at equal multiply-adds spent (FC trains longer)",

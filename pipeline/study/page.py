@@ -106,13 +106,14 @@ def curves(root: Path) -> dict[str, Markup]:
     title = "rate of each latent dimension, nats per image"
     series = by_model(root / storage.CURVES, "_dimensions.csv", "rank", "rate", "dimension ranked {:g}: {:.2f}")
     found[title] = chart(title, "latent dimensions, ranked by rate", series, radius=2)
-    points = []
-    for row in storage.load_json(root / THEORY)["sweep"]:
-        rate, distortion = row["rate"]["value"], row["distortion"]["value"]
-        label = f"kl_weight {row['kl_weight']:g}: rate {rate:.1f}, distortion {distortion:.0f}"
-        points.append(Point(rate, distortion, label))
-    title = "distortion over rate by kl_weight, nats per image"
-    found[title] = chart(title, "rate", {NAMES["conv"]: points}, logarithmic=True)
+    theory, title = storage.load_json(root / THEORY), "distortion over rate by kl_weight, nats per image"
+    sweeps = {NAMES["fc"]: theory["sweep_fc"], NAMES["conv"]: theory["sweep"]}
+    label = "{}, kl_weight {:g}: rate {:.1f}, distortion {:.0f}"
+    points: dict[str, list[Point]] = {name: [] for name in sweeps}
+    for name, row in ((name, row) for name, sweep in sweeps.items() for row in sweep):
+        place = row["rate"]["value"], row["distortion"]["value"]
+        points[name].append(Point(*place, label.format(name, row["kl_weight"], *place)))
+    found[title] = chart(title, "rate", points, logarithmic=True)
     return found
 
 

@@ -9,27 +9,32 @@ import pytest
 import yaml
 
 from pipeline import download, storage
-from pipeline.params import Estimator
+from pipeline.params import Estimator, Model
 from pipeline.study import answers, cells, report
 from pipeline.tracking.records import CELL_VARIABLE, CELLS, Record
 from tests.fixtures import ROOT
 
+MEASURES: dict[Model, list[str]] = {"conv": ["bound", "sampling", "smoothness"], "fc": ["bound"]}
 
-def cell(seed: int, **changes: Any) -> dict[str, Any]:
-    shared = {"prior_components": 0, "train.epochs": 1, "survey.measures": ["bound", "sampling", "smoothness"]}
-    return {"model": "conv", "set": shared | {"seed": seed} | changes}
+
+def cell(model: Model, seed: int, /, **changes: Any) -> dict[str, Any]:
+    shared = {"prior_components": 0, "train.epochs": 1, "survey.measures": MEASURES[model]}
+    return {"model": model, "set": shared | {"seed": seed} | changes}
 
 
 SWEEP = {
-    f"kl-{weight}-{seed}": cell(seed, kl_weight=float(weight)) for weight, seed in ((0, 0), (1, 0), (1, 1), (16, 0))
+    f"kl-{weight}-{seed}": cell("conv", seed, kl_weight=float(weight))
+    for weight, seed in ((0, 0), (1, 0), (1, 1), (16, 0))
 }
-AUTOENCODERS = {f"autoencoder-{seed}": cell(seed, posterior="point", kl_weight=0.0) for seed in (0, 1)}
+SWEEP_FC = {f"fc-kl-{weight}-0": cell("fc", 0, kl_weight=float(weight)) for weight in (1, 16)}
+AUTOENCODERS = {f"autoencoder-{seed}": cell("conv", seed, posterior="point", kl_weight=0.0) for seed in (0, 1)}
 STUDY: dict[str, Any] = {
     "sweep": SWEEP,
+    "sweep_fc": SWEEP_FC,
     "autoencoders": AUTOENCODERS,
-    "trainings": SWEEP | AUTOENCODERS,
+    "trainings": SWEEP | SWEEP_FC | AUTOENCODERS,
     "gradients": {
-        f"{estimator}-{seed}": cell(seed, **{"train.learning_rate": 0.001, "gradients.estimator": estimator})
+        f"{estimator}-{seed}": cell("conv", seed, **{"train.learning_rate": 0.001, "gradients.estimator": estimator})
         for estimator in get_args(Estimator)
         for seed in (0, 1)
     },
@@ -63,6 +68,9 @@ def test_every_number_is_a_mean_over_seeds_with_its_interval() -> None:
     assert rate["value"] == pytest.approx(sum(row["rate"] for row in rows) / 2)
     assert rate["interval"][0] < rate["value"] < rate["interval"][1]
     assert found["sweep"][0]["rate"]["interval"] is None
+    assert [(row["kl_weight"], row["trainings"]) for row in found["sweep_fc"]] == [(1, 1), (16, 1)]
+    of_fc = storage.load_json(answers.metrics_path("fc-kl-16-0", "survey", "fc"))
+    assert found["sweep_fc"][1]["rate"]["value"] == of_fc["bound"]["rate"]
     assert "rate" not in found["autoencoder"]
     means = {"rate": "t", "mse": "t on logs", "prior_outside": "Wilson with t", "prior_kernel": "t"}
     assert {name: found["sweep"][1][name]["method"] for name in means} == means
@@ -80,7 +88,7 @@ def test_every_number_is_a_mean_over_seeds_with_its_interval() -> None:
 
     record = Record.load(storage.RUNS / "answers.json")
     shown = {
-        "kl_weights": list(STUDY["sweep"]),
+        "kl_weights": [*SWEEP, *SWEEP_FC],
         "smoothness": list(STUDY["sweep"]),
         "estimators": list(STUDY["gradients"]),
     }
