@@ -50,6 +50,7 @@ STAGES: dict[str, Command] = {
     "render": Command("render:main", "What do the models show?"),
     "study": Command("study.cells:main", "How do the stages run for a cell of the study?", CELL),
     "calibration": Command("study.calibration:main", "Do distances order images as the eye does?"),
+    "settings": Command("study.settings:main", "What do other settings look like?"),
     "answers": Command("study.answers:main", "What did the experiments on theory find?"),
     "claims": Command("study.claims:main", "Does what the assignment said hold?"),
     "report": Command("study.report:main", "What did the study find, in words?"),

@@ -16,6 +16,7 @@ from pipeline.metrics.intervals import Estimate, geometric_mean, mean_share, ove
 from pipeline.metrics.latents import encoded, mixture_latents
 from pipeline.params import STUDY_PARAMS, Estimator, Model, Survey, load_params, load_yaml, used_parameters
 from pipeline.storage.weights import Trained, load_images, load_weights
+from pipeline.study.settings import COLUMNS, strips
 from pipeline.tracking import lineage
 from pipeline.tracking.records import CELLS, Record
 from pipeline.vae.device import prepare
@@ -23,7 +24,6 @@ from pipeline.vae.images import generator
 from pipeline.vae.sampling import decode, posterior_means, prior_latents
 
 ANSWERS = storage.REPORTS / "theory.json"
-COLUMNS = 8  # images of each kind in a strip
 COUNTS = ("active_units", "steps")  # their means have no interval
 # Numbers that are shares, with the settings of the survey that say of how many.
 SHARES = {"prior_outside": "images"}
@@ -169,13 +169,8 @@ def mean_over_seeds(key: str, values: Sequence[float], settings: Survey) -> Esti
 
 def weight_strips(trained: Sequence[Trained], test: Tensor) -> Strips:
     """For each kl_weight images of the same test images and of the same draws from the prior."""
-    images = test[:COLUMNS]
-    strips: Strips = {"reconstructions": [("test", images)], "prior samples": [("", torch.full_like(images, 255))]}
-    for model in sorted(trained, key=lambda model: float(model.parameters["kl_weight"])):
-        label = f"{model.parameters['kl_weight']:g}"
-        strips["reconstructions"].append((label, decode(model.vae, posterior_means(model.vae, images))))
-        strips["prior samples"].append((label, decode(model.vae, prior_latents(model.vae, COLUMNS, seed=0))))
-    return strips
+    in_order = sorted(trained, key=lambda model: float(model.parameters["kl_weight"]))
+    return strips({f"{model.parameters['kl_weight']:g}": model for model in in_order}, test[:COLUMNS])
 
 
 def code_strips(trained: Sequence[Trained], train: Tensor, test: Tensor, settings: Survey) -> Strips:

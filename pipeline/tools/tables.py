@@ -11,7 +11,7 @@ from jinja2 import FileSystemLoader
 from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.metrics.intervals import geometric_mean
-from pipeline.params import Model
+from pipeline.params import STUDY_PARAMS, Model, load_yaml
 from pipeline.study.assignment import NOTEBOOK
 from pipeline.study.report import FOLDER, TEMPLATES, Estimate, Reports, shown
 from pipeline.tracking.records import CELLS, Record, record_path
@@ -59,13 +59,20 @@ def table(name: str, root: Path) -> str:
         mean = geometric_mean([storage.load_json(file)[key] for file in sorted(files)])
         return {"value": mean.value, "interval": (mean.low, mean.high)}
 
+    def cell(name: str) -> Reports:
+        """What one of the study's cells reports."""
+        return Reports(root / CELLS / name)
+
     def trainings(cell: str, model: Model) -> list[Record]:
         """The records of the trainings in these cells."""
         files = (root / CELLS).glob(f"{cell}-[0-9]/{record_path(f'train@{model}')}")
         return [Record.load(file) for file in sorted(files)]
 
     template = ENVIRONMENT.get_template(f"{name}.md.j2")
-    return template.render(reports=Reports(root), over_seeds=over_seeds, trainings=trainings, notebook=NOTEBOOK)
+    return template.render(
+        reports=Reports(root), cell=cell, study=load_yaml(root / STUDY_PARAMS), over_seeds=over_seeds,
+        trainings=trainings, notebook=NOTEBOOK,
+    )  # fmt: skip
 
 
 def median(values: Sequence[float], form: str = ".2f") -> str:

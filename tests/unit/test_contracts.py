@@ -31,6 +31,7 @@ STAGES: Mapping[str, str] = {
     "study/survey": "study/survey",
     "study/assignment": "study/assignment",
     "study/gradients": "study/gradients",
+    "study/settings": "study/settings",
     "study/calibration": "study/calibration",
     "study/answers": "study/answers",
     "study/claims": "study/claims",
