@@ -6,7 +6,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, get_args
 
-import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
