@@ -27,7 +27,10 @@ LADDERS: Mapping[str, tuple[float, ...]] = {
     "blur": (0.5, 1, 2),  # standard deviation, pixels
     "dropped classes": (2, 5, 7),  # of ten
 }
-SAMPLED = {weight: CELLS / f"kl-{weight}-0" / storage.weights_path("conv") for weight in (16, 1, 0)}  # by kl_weight
+SAMPLED = {  # the weights of cells, by kl_weight
+    kl_weight: CELLS / cell / storage.weights_path("conv")
+    for kl_weight, cell in ((16, "kl-16-0"), (1, "conv-0"), (0, "kl-0-0"))
+}
 
 
 class Rung(NamedTuple):
