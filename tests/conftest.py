@@ -19,7 +19,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Import what tests need once coverage is measured, but not in a process that only hands tests out."""
-    if hasattr(session.config, "workerinput") or session.config.option.dist == "no":
+    if hasattr(session.config, "workerinput") or session.config.getoption("dist", "no") == "no":
         session.config.pluginmanager.import_plugin("tests.fixtures")
 
 

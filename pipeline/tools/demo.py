@@ -44,8 +44,15 @@ def main() -> None:
     for model in MODELS:
         metrics = storage.load_json(DEMO / storage.METRICS.name / f"{model}.json")
         print(f"  {model:4}  " + "  ".join(f"{name} {metrics[name]:.5g}" for name in SHOWN if name in metrics))
-    print(f"The run behind an image: .venv/bin/python -m pipeline trace {DEMO / storage.FIGURES.name}/conv_samples.png")
-    print("Compare the runs in MLflow: make ui")
+    print("\nWhat next?")
+    shown = DEMO / storage.FIGURES.name / "conv_samples.png"
+    for question, command in (
+        ("Which run is behind an image?", f".venv/bin/python -m pipeline trace {shown}"),
+        ("How do the runs compare?", "make ui"),
+        ("What is in latent space?", "make explore"),
+        ("And on CIFAR-10? It takes half an hour.", "make repro"),
+    ):
+        print(f"  {question:40}  {command}")
 
 
 def remove_other_results(root: Path) -> None:

@@ -269,7 +269,7 @@ def test_the_command_makes_the_page_of_a_clone_with_or_without_its_images(
         assert all(caption.text.startswith(("fc kl=1, run ", "conv kl=1, run ")) for caption in captions)
         shown.append((images, len(browser.find_elements("css selector", "[name=image]"))))
         changes(browser, "walk", lambda: set_value(browser, "#amount", -2))
-        (clone.folder / "data/images.safetensors").unlink(missing_ok=True)
+        (clone.folder / "data/train.safetensors").unlink(missing_ok=True)
         clone.run("rm", "-rf", ".dvc/cache")
     assert shown == [("there", 21), ("gone", 1)]
     assert clone.run("git", "status", "--porcelain").stdout.split() == []
