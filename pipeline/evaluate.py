@@ -26,8 +26,9 @@ def main(model: Model) -> None:
     device = prepare(params.run.threads)
     inception = load_inception(params.evaluate.inception_weights, device)
     featurize = EfficientNetLite0(load_feature_network()).to(device).featurize
-    names = ("train_images", "train_labels", "validation_images", "test_images", "test_labels")
-    (train, labels, validation, test, test_labels), data = load_images(*names)
+    (train, labels, validation, test, test_labels), data = load_images(
+        "train_images", "train_labels", "validation_images", "test_images", "test_labels"
+    )
     trained = load_trained(model, device)
     used = used_parameters(params, "evaluate")
     record = Record(f"evaluate@{model}", used, data.name, data.md5, data.test_md5, {model: trained.md5})

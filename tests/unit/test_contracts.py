@@ -94,14 +94,15 @@ def missing_deps(content: Mapping[str, Any]) -> dict[str, set[str]]:
 
 
 def images_read(stage: str) -> set[str]:
-    """Files of prepared images that a stage's module reads: those of the tensors for which it asks `load_images`."""
+    """Files of prepared images that a stage's module reads: `load_images` reads the training file for its header."""
     calls = [
         node
         for node in ast.walk(ast.parse((ROOT / f"pipeline/{STAGES[stage]}.py").read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "load_images"
     ]
     names = [argument.value for call in calls for argument in call.args if isinstance(argument, ast.Constant)]
-    return {str(storage.TEST_IMAGES if str(name).startswith("test_") else storage.TRAIN_IMAGES) for name in names}
+    of_test = {str(storage.TEST_IMAGES) for name in names if str(name).startswith("test_")}
+    return of_test | ({str(storage.TRAIN_IMAGES)} if names else set())
 
 
 def wrong_images(content: Mapping[str, Any]) -> dict[str, set[str]]:

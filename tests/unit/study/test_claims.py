@@ -35,9 +35,7 @@ def surveyed(near: float, ones: float, ratio: float) -> dict[str, Any]:
     frechet = [9.0, 8.0, near, 5.0, 4.0, 5.0, 6.0, 8.0, 10.0]
     steps = {"linear": 0.2, "spherical": 0.2, "linear_over_pixels": ratio, "spherical_over_pixels": 0.5}
     return {
-        "radius": [
-            {"radius": float(i), "frechet": f, "confidence": 0.5, "density": 1.0} for i, f in enumerate(frechet)
-        ],
+        "radius": [{"radius": float(i), "frechet": f, "density": 1.0} for i, f in enumerate(frechet)],
         "luminance": {"ones": ones, "ones_luminance": [0.5] * 11, "diagonals": [ones] * 200, "direction": -1.0},
         "interpolation": {name: {"value": value} for name, value in steps.items()},
     }
@@ -107,7 +105,7 @@ def test_a_claim_as_json() -> None:
     ("claim", "values", "ranges"),
     [
         (claim_1, [0.01, 1.0, 100.0], [(0, math.inf)] * 3),
-        (claim_2, [0.1, 1.0, 10.0], [(0, math.inf)] * 2 + [(-1, 1), (-math.inf, math.inf), (-1, 1)]),
+        (claim_2, [0.1, 1.0, 10.0], [(0, math.inf)] * 2 + [(-1, 1), (-math.inf, math.inf)]),
         (claim_3, [1.0, -1.0, 1.0], [(-1, 1), (0, 1), (-1, 1)]),
         (claim_4, [0.01, 1.0, 100.0], [(0, math.inf)] * 3),
     ],
