@@ -10,7 +10,6 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
-from torchvision.utils import make_grid
 
 WIDTH = 8.0  # inches
 DPI = 130
@@ -47,6 +46,8 @@ def rows_of_images(title: str, panels: Mapping[Any, Sequence[tuple[str, Tensor]]
 
 
 def _show(axes: Axes, images: Tensor, columns: int) -> None:
+    from torchvision.utils import make_grid  # which takes seconds, and plots do without it
+
     grid = make_grid(torch.as_tensor(images), nrow=columns, padding=BORDER, pad_value=255)  # [3, H, W]
     axes.imshow(grid.permute(1, 2, 0).numpy(), interpolation="nearest")
     axes.set(xticks=[], yticks=[])

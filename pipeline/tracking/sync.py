@@ -180,7 +180,8 @@ class _Folder:
                 if found is None or (self.leads and found != value):  # MLflow shows the value with the latest time
                     time = runs.milliseconds(record.ended) if found is None else get_current_time_millis()
                     metrics.append(Metric(key, value, time, step=0))  # step 0: bars, as for one value only
-                    tags = [RunTag("test.md5", record.test_md5)] if record.test_md5 else []
+                    if record.test_md5:
+                        tags = [RunTag("test.md5", record.test_md5)]
         if metrics:
             self.client.log_batch(run.info.run_id, metrics, tags=tags)
 
