@@ -17,7 +17,7 @@ FEATURES = 1280
 BLOCKS = 16
 HALVING = (1, 3, 5, 11)  # blocks that halve height and width, as the first layer does
 EPSILON = 1e-3  # of batch normalisation
-BATCH_SIZE = 500
+BATCH_SIZE = 250
 
 Featurize = Callable[[Tensor], Tensor]  # uint8 images [N, 3, 32, 32] to features, float32 [N, D] on the CPU
 
@@ -39,10 +39,10 @@ class EfficientNetLite0(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Images [B, 3, 32, 32] in 0..1 to features [B, FEATURES] in 0..6."""
         maps = ((255 * images - 127) / 128).contiguous(memory_format=torch.channels_last)
-        maps = F.relu6(self.stem(maps))
+        maps = F.relu6(self.stem(maps), inplace=True)
         for block in self.blocks:
             maps = block(maps)
-        return F.relu6(self.head(maps)).mean((2, 3))
+        return F.relu6(self.head(maps), inplace=True).mean((2, 3))
 
     @torch.no_grad()
     def featurize(self, images: Tensor) -> Tensor:
@@ -65,8 +65,8 @@ class InvertedBottleneck(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps [B, channels, H, W]; the input goes around where shapes allow."""
-        wide = maps if self.expand is None else F.relu6(self.expand(maps))
-        found: Tensor = self.project(F.relu6(self.depthwise(wide)))
+        wide = maps if self.expand is None else F.relu6(self.expand(maps), inplace=True)
+        found: Tensor = self.project(F.relu6(self.depthwise(wide), inplace=True))
         return maps + found if maps.shape == found.shape else found
 
 
