@@ -1,6 +1,6 @@
 # Everything runs in .venv, which the first use of a target sets up with its own uv.
 PYTHON ?= python3
-PUBLISH ?= data.source=folder data.path=data/raw/cifar10-jpeg.tar.xz data.name=cifar10-jpeg
+PUBLISH ?= data.source=folder data.path=data/raw/cifar10-official.tar.xz data.name=cifar10
 PORT ?= 5050
 UV := uv==0.13.9
 READY := .venv/.ready

@@ -226,7 +226,7 @@ MEASURES: Mapping[str, Callable[[Path, list[str]], dict[str, Any]]] = {  # by th
     "at_once": at_once,
     "data_size": data_size,
     "stages": stages,
-    "many_pictures": many_images,
+    "many_images": many_images,
     "tracking": tracking,
     "demo": demo,
     "commands": commands,

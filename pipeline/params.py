@@ -155,6 +155,7 @@ class Survey(Section):
     measures: Annotated[list[Measure], Field(min_length=1)]
     radii: Annotated[int, Field(ge=5, lt=TOO_LARGE)]
     directions: Annotated[int, Field(ge=10, lt=TOO_LARGE)]
+    pairwise_images: Annotated[int, Field(ge=10, lt=TOO_LARGE)]
     diagonals: PositiveInt
     images: Annotated[int, Field(ge=20, lt=TOO_LARGE)]
     components: PositiveInt

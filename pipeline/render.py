@@ -40,10 +40,10 @@ def main() -> None:
     panels = {
         trained.model: neighbours(trained, featurize, train, features, params.render, params.seed) for trained in models
     }
-    title = f"Prior samples (left) and the training pictures nearest to them in EfficientNet's features: {both}"
+    title = f"Prior samples (left) and the training images nearest to them in EfficientNet's features: {both}"
     drawn["neighbours"] = figures.rows_of_images(title, panels)
     maps = {trained.model: plane(posterior_means(trained.vae, test)) for trained in models}
-    title = f"Posterior means of test pictures, their two principal directions: {both}"
+    title = f"Posterior means of test images, their two principal directions: {both}"
     drawn["latent_map"] = plots.latent_map(title, maps, labels, data.classes)
     drawn["training_curves"] = plots.training_curves(f"Training on {both}", curves)
     rates = {model: columns["rate"] for model, columns in dimensions.items()}
@@ -73,7 +73,7 @@ def decoded_figures(models: list[Trained], test: Tensor, settings: Render, seed:
         yield f"{trained.model}_samples", figures.samples(f"Prior samples: {trained.title}, {data}", samples)
 
     shown = test[: settings.reconstructions]
-    rows = [("test pictures", shown.cpu())]
+    rows = [("test images", shown.cpu())]
     rows += [(trained.model, decode(trained.vae, posterior_means(trained.vae, shown))) for trained in models]
     yield "reconstructions", figures.rows_of_images(f"Reconstructions of the posterior mean: {both}", {"": rows})
 
@@ -94,7 +94,7 @@ def interpolations(trained: Trained, test: Tensor, settings: Render, seed: int) 
     rows = []
     for kind, ends in (
         ("prior draws", prior_latents(trained.vae, 2 * count, seed)),
-        ("test pictures", posterior_means(trained.vae, test[: 2 * count])),
+        ("test images", posterior_means(trained.vae, test[: 2 * count])),
     ):
         lines = interpolate(ends[:count], ends[count:], settings.interpolation_steps)
         rows += [(kind, decode(trained.vae, line)) for line in lines]

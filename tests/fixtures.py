@@ -70,6 +70,7 @@ TINY: Mapping[str, Any] = {
     "survey": {
         "radii": 5,
         "directions": 20,
+        "pairwise_images": 20,
         "diagonals": 5,
         "images": 20,
         "components": 2,

@@ -199,11 +199,11 @@ def smoothness(title: str, rows: Sequence[Row], straight: float) -> Figure:
     """
     above = ["largest step of an interpolation", "a step of length 1", "density among real images"]
     figure, (largest, unit, density) = _panels(title, 3.0, above, ["kl_weight"] * 3)
-    _against_weight(largest, rows, "largest_step", "between pictures")
+    _against_weight(largest, rows, "largest_step", "between images")
     largest.axhline(straight, color="grey", linestyle=":", label="straight and even")
     largest.legend(fontsize="x-small")
     _against_weight(unit, rows, "unit_step", "")
-    _against_weight(density, rows, "density_between", "between pictures")
+    _against_weight(density, rows, "density_between", "between images")
     _against_weight(density, rows, "density_ends", "their ends")
     density.set_ylim(bottom=0)
     density.legend(fontsize="x-small")

@@ -101,7 +101,7 @@ def image_sets(vae: VAE, means: Tensor, count: int, settings: Evaluate, seed: in
     """
     few, draws = means[:count], settings.draws
     yield "reconstructions", decode(vae, few)
-    rng = generator(seed, "pictures drawn")  # the name is part of the seed
+    rng = generator(seed, "images drawn")  # the name is part of the seed
     for latents in prior_latents(vae, draws * count, seed).split(count):
         yield "samples", decode(vae, latents)
         if vae.architecture.likelihood == "gaussian":

@@ -29,14 +29,14 @@ def luminance(images: Tensor) -> Tensor:
 
 
 def luminance_direction(means: Tensor, images: Tensor) -> Tensor:
-    """Unit direction [latent_dim] along which posterior means [N, latent_dim] explain luminance best, brighter ahead.
+    """Unit direction [latent_dim] in which posterior means [N, latent_dim] move as their images get brighter.
 
-    Least squares; the columns of a latent space that carries luminance in one direction would give just that one.
+    Their covariances with luminance, not the weights of a regression, which also cancel what other dimensions carry and
+    may point where no image lies (Haufe et al. 2014).
     """
     centered = (means - means.mean(0)).double()
     target = luminance(images).double()
-    solution = torch.linalg.lstsq(centered, (target - target.mean()).unsqueeze(1)).solution.squeeze(1)
-    return F.normalize(solution, dim=0).float()
+    return F.normalize((target - target.mean()) @ centered, dim=0).float()
 
 
 def rank_correlation(first: Tensor, second: Tensor) -> float:

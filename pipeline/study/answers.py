@@ -71,7 +71,7 @@ def main() -> None:
         ("kl_weights", sweep | sweep_fc, plots.kl_weights(f"By kl_weight: {data.name}, {length}", rows, rows_fc)),
         ("smoothness", sweep, plots.smoothness(f"Smoothness by kl_weight: {where}", rows, 1 / (settings.steps - 1))),
         ("estimators", study["gradients"], plots.estimators(f"Estimators of gradients: {epochs}", known, elbos)),
-        ("kl_weights_pictures", weighted, rows_of_images(f"Pictures by kl_weight: {where}", by_weight)),
+        ("kl_weights_images", weighted, rows_of_images(f"Images by kl_weight: {where}", by_weight)),
         ("autoencoder", compared, rows_of_images(f"An autoencoder, and the VAE with kl_weight 1: {where}", by_code)),
     ]
 
@@ -81,7 +81,7 @@ def main() -> None:
         md5s = {cell: record.weights_md5[cell] for cell in shown}
         storage.save_figure(figures[-1], figure, lineage.figure_text(data.md5, md5s, used, code, data.test_md5))
     content = {"data": {"name": data.name, "md5": data.md5}, "where": where}
-    content["settings"] = settings.model_dump() | {"pictures": settings.images}  # as published answers call it
+    content["settings"] = settings.model_dump()
     content["learning_rate"] = estimated["train.learning_rate"]
     storage.save_json(ANSWERS, content | numbers({"sweep": rows, "sweep_fc": rows_fc}, codes, gradients, settings))
     record.save([*storage.IMAGES, *files.values(), *weights.values()], [ANSWERS, *figures])
@@ -177,7 +177,7 @@ def code_strips(trained: Sequence[Trained], train: Tensor, test: Tensor, setting
     panels: Strips = {}
     for model in trained:
         vae = model.vae
-        codes = encoded(vae, train, generator(0, "encoded training pictures"))
+        codes = encoded(vae, train, generator(0, "encoded training images"))
         latents = {
             "reconstructions": posterior_means(vae, test[:COLUMNS]),
             "from N(0, I)": prior_latents(vae, COLUMNS, seed=0),

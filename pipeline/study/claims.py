@@ -47,7 +47,7 @@ def main() -> None:
     where = f"{data['name']}, kl_weight {used['kl_weight']:g}, {used['train.epochs']} epochs, {len(SEEDS)} seeds"
     text = lineage.figure_text(data["md5"], record.weights_md5, record.parameters, lineage.code_hash("claims"))
     radii = {model: [survey["radius"] for survey in surveys[model]] for model in MODELS}
-    storage.save_figure(RADIUS, plots.quality_by_radius(f"Pictures by radius: {where}", radii), text)
+    storage.save_figure(RADIUS, plots.quality_by_radius(f"Images by radius: {where}", radii), text)
     walks = {model: [survey["luminance"] for survey in surveys[model]] for model in MODELS}
     storage.save_figure(LUMINANCE, plots.luminance_walks(f"Luminance along walks: {where}", walks), text)
     storage.save_json(VERDICTS, {"data": data, "where": where, "claims": [as_json(claim) for claim in claims]})
@@ -110,13 +110,20 @@ def all_claims(metrics: Metrics, surveys: Metrics, limits: Thresholds) -> list[C
     def ratios(above: str, below: str, key: str = "samples_frechet") -> list[float]:
         return [ours[key] / theirs[key] for ours, theirs in zip(metrics[above], metrics[below], strict=True)]
 
+    def gains(above: str, below: str) -> list[float]:
+        key = "samples_kernel"
+        return [ours[key] - theirs[key] for ours, theirs in zip(metrics[above], metrics[below], strict=True)]
+
     fights = {fight: ratios("conv", cell) for cell, fight in FIGHTS.items()}
     return [
-        architectures(fights, ratios("conv", "fc", "reconstructions_frechet"), limits),
+        architectures(fights, ratios("conv", "fc", "reconstructions_frechet"), gains("conv", "fc"), limits),
         *(centre(model, [survey["radius"] for survey in surveys[model]], limits) for model in MODELS),
         *(brightness(model, [survey["luminance"] for survey in surveys[model]], limits) for model in MODELS),
         *(smoothness(model, [survey["interpolation"] for survey in surveys[model]], limits) for model in MODELS),
-        *(recipe(model, ratios(model, f"assignment-{model}"), limits) for model in MODELS),
+        *(
+            recipe(model, ratios(model, assignment), gains(model, assignment), limits)
+            for model, assignment in ((model, f"assignment-{model}") for model in MODELS)
+        ),
     ]
 
 
@@ -125,13 +132,26 @@ def paired(ratios: Sequence[float]) -> Estimate:
     return replace(geometric_mean(ratios), method="paired t on log ratios")
 
 
-def architectures(fights: Mapping[str, Sequence[float]], reconstructions: Sequence[float], limits: Thresholds) -> Claim:
-    """Ratios conv over FC by fight, a value for each seed: of prior samples' Fréchet distance, of reconstructions'."""
+def kernel_part(measure: str, differences: Sequence[float], limits: Thresholds) -> Part:
+    """Differences in kernel distance, which is unbiased and may be negative, for each seed; shown, not deciding."""
+    return Part(f"kernel distance {measure}", over_draws(differences), "below", limits["no_difference"], decides=False)
+
+
+def architectures(
+    fights: Mapping[str, Sequence[float]],
+    reconstructions: Sequence[float],
+    kernels: Sequence[float],
+    limits: Thresholds,
+) -> Claim:
+    """A value for each seed: prior samples' Fréchet distance, conv over FC, by fight; the same of reconstructions; the
+    kernel distance of prior samples, conv less FC.
+    """
     limit = limits["much_more_effective"]
     measure = "Fréchet distance of prior samples, conv over FC"
     parts = [Part(f"{measure}, {name}", paired(values), "below", limit) for name, values in fights.items()]
     same = "the same of reconstructions, at equal latent size, epochs and likelihood"
     parts.append(Part(same, paired(reconstructions), "below", limit, decides=False))
+    parts.append(kernel_part("of prior samples, conv less FC, at equal epochs", kernels, limits))
     return Claim(1, "Convolutional layers are much more effective than fully connected ones.", "conv", parts)
 
 
@@ -156,6 +176,8 @@ def centre(model: Model, curves: Sequence[Sequence[Mapping[str, float]]], limits
     measure = "density among real images halfway to the typical shell less that at twice the shell"
     gain = over_draws([rows[near]["density"] - rows[last]["density"] for rows in curves])
     parts.append(Part(measure, gain, "above", limits["no_difference"], decides=False))
+    kernels = [rows[near]["kernel"] - rows[last]["kernel"] for rows in curves]
+    parts.append(kernel_part("halfway to the typical shell less that at twice the shell", kernels, limits))
     return Claim(2, "Closer to the centre is better than the extremes.", model, parts)
 
 
@@ -168,7 +190,7 @@ def brightness(model: Model, walks: Sequence[Mapping[str, Any]], limits: Thresho
     ones, directions = (mean_correlation([walk[key] for walk in walks], steps) for key in ("ones", "direction"))
     shares = [sum(value > limit for value in walk["diagonals"]) / count for walk in walks]
     diagonals = f"share of diagonals z = A·s, random signs s, that get lighter: rank correlation above {limit:g}"
-    best = "that correlation along the direction of posterior means that explains luminance best"
+    best = "that correlation along the direction in which posterior means move as images get brighter"
     parts = [
         Part("rank correlation of A and luminance along z = A·1", ones, "above", limit),
         Part(diagonals, mean_share(shares, count), "above", limits["nearly_all"]),
@@ -191,11 +213,15 @@ def smoothness(model: Model, paths: Sequence[Mapping[str, Mapping[str, float]]],
     return Claim(4, "Interpolations are smooth.", model, parts)
 
 
-def recipe(model: Model, ratios: Sequence[float], limits: Thresholds) -> Claim:
-    """Fréchet distances of prior samples, ours over the assignment's, a value for each seed."""
+def recipe(model: Model, ratios: Sequence[float], kernels: Sequence[float], limits: Thresholds) -> Claim:
+    """A value for each seed, of prior samples: Fréchet distance, ours over the assignment's; kernel distance, ours less
+    the assignment's.
+    """
     measure, limit = "Fréchet distance of prior samples, ours over the assignment's", limits["better_recipe"]
-    says = "The notebook's recipe, run again on the same pictures, is worse than ours."
-    return Claim(5, says, model, [Part(measure, paired(ratios), "below", limit)])
+    says = "The notebook's recipe, run again on the same images, is worse than ours."
+    parts = [Part(measure, paired(ratios), "below", limit)]
+    parts.append(kernel_part("of prior samples, ours less the assignment's", kernels, limits))
+    return Claim(5, says, model, parts)
 
 
 def as_json(claim: Claim) -> dict[str, Any]:

@@ -22,10 +22,10 @@ from pipeline.tracking.records import Record, load_records, record_folders
 
 PAGE = storage.REPORTS / "index.html"
 ASSIGNMENT = {  # its four figures, and what they show
-    "fc_samples": "Pictures decoded from draws of the prior, fully connected",
-    "conv_samples": "Pictures decoded from draws of the prior, convolutional",
-    "interpolation": "Pictures on lines between two latents, both models",
-    "latent_space": "Pictures along walks through latent space, both models",
+    "fc_samples": "Images decoded from draws of the prior, fully connected",
+    "conv_samples": "Images decoded from draws of the prior, convolutional",
+    "interpolation": "Images on lines between two latents, both models",
+    "latent_space": "Images along walks through latent space, both models",
 }
 HEADING = re.compile(r"<h([23])>(.*)</h\1>")
 IMAGE = re.compile(r'<img src="(?P<source>[^"]+)" alt="(?P<alt>[^"]*)" ?/?>')
@@ -99,7 +99,7 @@ def curves(root: Path) -> dict[str, Markup]:
     """Charts by their titles."""
     found = {}
     for key in ("elbo", "rate"):
-        title = f"{key} on validation pictures, nats per image"
+        title = f"{key} on validation images, nats per image"
         series = by_model(root / storage.CURVES, ".csv", "epoch", f"validation/{key}", "epoch {:g}: {:.1f}")
         late = {name: points[1:] or points for name, points in series.items()}  # the first epoch is far off
         found[title] = chart(title, "epoch", late)

@@ -95,13 +95,13 @@ def by_radius(space: Space) -> list[dict[str, float]]:
     rows = []
     for radius in torch.linspace(0, 2 * math.sqrt(latent_dim), settings.radii).tolist():
         features = space.decoded(paths.on_sphere(radius, settings.directions, latent_dim, space.seed))
-        rows.append({"radius": radius, **measure_distances(features, space.real, settings.directions)})
+        rows.append({"radius": radius, **measure_distances(features, space.real, settings.pairwise_images)})
     return rows
 
 
 def along_luminance(space: Space) -> dict[str, Any]:
     """Rank correlation of the step A with luminance: along the assignment's z = A·1, along other diagonals z = A·s of
-    random signs s, and along the direction of posterior means that explains luminance best.
+    random signs s, and along the direction in which posterior means move as images get brighter.
     """
     means, count = posterior_means(space.vae, space.train), space.settings.diagonals
     steps = torch.linspace(0, 1, space.settings.steps)
@@ -160,7 +160,7 @@ def of_samples(space: Space) -> dict[str, float]:
     """
     vae, settings, seed = space.vae, space.settings, space.seed
     count = len(space.real)
-    codes = encoded(vae, space.train, generator(seed, "encoded training pictures"))
+    codes = encoded(vae, space.train, generator(seed, "encoded training images"))
     prior = prior_latents(vae, count, seed)
     sets = {
         "reconstructions": posterior_means(vae, space.train[:count]),
@@ -170,10 +170,10 @@ def of_samples(space: Space) -> dict[str, float]:
     }
     found = {}
     for name, latents in sets.items():
-        features = space.decoded(latents)
+        features, few = space.decoded(latents), settings.pairwise_images
         found[f"{name}_frechet"] = frechet_distance(features, space.real)
-        found[f"{name}_kernel"] = kernel_distance(features, space.real)
-    held_out = encoded(vae, space.few, generator(seed, "encoded test pictures"))
+        found[f"{name}_kernel"] = kernel_distance(features[:few], space.real[:few])
+    held_out = encoded(vae, space.few, generator(seed, "encoded test images"))
     return found | {
         "prior_outside": share_outside(prior, codes, held_out, settings.outside),
         "code_deviation": codes.std(0).square().mean().sqrt().item(),

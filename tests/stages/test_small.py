@@ -74,7 +74,7 @@ def test_it_runs_through_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["the smallest", "two classes of odd names", "one latent dimension"])
 def test_so_do_the_measurements_of_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    few = {"radii": 5, "directions": 100, "diagonals": 5, "measures": [*survey.MEASURES]}
+    few = {"radii": 5, "directions": 100, "pairwise_images": 100, "diagonals": 5, "measures": [*survey.MEASURES]}
     quick = {"prior_components": 0, "gradients": TINY["gradients"], "survey": few}
     own = SMALL[name]
     prepare(tmp_path, replace(own, params=merged(quick, own.params)), monkeypatch)

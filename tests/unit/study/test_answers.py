@@ -92,7 +92,7 @@ def test_every_number_is_a_mean_over_seeds_with_its_interval() -> None:
         "smoothness": list(STUDY["sweep"]),
         "estimators": list(STUDY["gradients"]),
     }
-    shown |= {"kl_weights_pictures": ["kl-0-0", "kl-1-0", "kl-16-0"], "autoencoder": ["kl-1-0", "autoencoder-0"]}
+    shown |= {"kl_weights_images": ["kl-0-0", "kl-1-0", "kl-16-0"], "autoencoder": ["kl-1-0", "autoencoder-0"]}
     for name, names in shown.items():
         chunks = storage.load_figure_text(storage.FIGURES / f"{name}.png")
         md5s = {f"{cell}.weights.md5": record.weights_md5[cell] for cell in names}

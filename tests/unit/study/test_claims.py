@@ -27,7 +27,7 @@ LIMITS = load_yaml(ROOT / "study/params.yaml")["claims"]
 
 
 def claim_1(ratios: Sequence[float]) -> Claim:
-    return architectures({"at equal epochs": [0.5, 0.5, 0.5], "at equal parameters": ratios}, ratios, LIMITS)
+    return architectures({"at equal epochs": [0.5, 0.5, 0.5], "at equal parameters": ratios}, ratios, ratios, LIMITS)
 
 
 def surveyed(near: float, ones: float, ratio: float) -> dict[str, Any]:
@@ -35,7 +35,9 @@ def surveyed(near: float, ones: float, ratio: float) -> dict[str, Any]:
     frechet = [9.0, 8.0, near, 5.0, 4.0, 5.0, 6.0, 8.0, 10.0]
     steps = {"linear": 0.2, "spherical": 0.2, "linear_over_pixels": ratio, "spherical_over_pixels": 0.5}
     return {
-        "radius": [{"radius": float(i), "frechet": f, "density": 1.0} for i, f in enumerate(frechet)],
+        "radius": [
+            {"radius": float(i), "frechet": f, "density": 1.0, "kernel": f / 100} for i, f in enumerate(frechet)
+        ],
         "luminance": {"ones": ones, "ones_luminance": [0.5] * 11, "diagonals": [ones] * 200, "direction": -1.0},
         "interpolation": {name: {"value": value} for name, value in steps.items()},
     }
@@ -54,7 +56,7 @@ def claim_4(ratios: Sequence[float]) -> Claim:
 
 
 def claim_5(ratios: Sequence[float]) -> Claim:
-    return recipe("fc", ratios, LIMITS)
+    return recipe("fc", ratios, ratios, LIMITS)
 
 
 CASES = [  # measured: what the claim says, the opposite, what tells neither
@@ -122,7 +124,9 @@ def test_no_verdict_pools_the_models() -> None:
     distances = {"fc": [1.0, 1.01, 0.99], "conv": [0.5, 0.51, 0.49], "assignment-fc": [0.5] * 3}
     distances |= {"fc-longer": distances["fc"], "fc-narrow": distances["fc"], "assignment-conv": [1.0] * 3}
     metrics = {
-        cell: [{"samples_frechet": value, "reconstructions_frechet": value} for value in values]
+        cell: [
+            {"samples_frechet": value, "reconstructions_frechet": value, "samples_kernel": value} for value in values
+        ]
         for cell, values in distances.items()
     }
     claims = all_claims(metrics, {"fc": [surveyed(20.0, 0.9, 0.6)] * 3, "conv": [surveyed(3.0, -0.9, 1.6)] * 3}, LIMITS)
