@@ -16,19 +16,14 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 from pipeline import storage
 from pipeline.params import MODELS, NAMES
 from pipeline.study.report import PAGE as WORDS
-from pipeline.study.report import TEMPLATES, THEORY, Reports
+from pipeline.study.report import TEMPLATES, THEORY, Reports, slug
 from pipeline.tracking.lineage import weights_in
 from pipeline.tracking.records import Record, load_records, record_folders
 
 PAGE = storage.REPORTS / "index.html"
-ASSIGNMENT = {  # its four figures, and what they show
-    "fc_samples": "Images decoded from draws of the prior, fully connected",
-    "conv_samples": "Images decoded from draws of the prior, convolutional",
-    "interpolation": "Images on lines between two latents, both models",
-    "latent_space": "Images along walks through latent space, both models",
-}
 HEADING = re.compile(r"<h([23])>(.*)</h\1>")
 IMAGE = re.compile(r'<img src="(?P<source>[^"]+)" alt="(?P<alt>[^"]*)" ?/?>')
+IMAGES = re.compile(rf"<p>((?:{IMAGE.pattern}\s*)+)</p>")
 WIDTH, HEIGHT = 640, 320
 LEFT, RIGHT, TOP, BOTTOM = 76, 16, 12, 44  # around the area of the curves
 
@@ -38,8 +33,7 @@ def main() -> None:
     with storage.replacing(PAGE) as partial:
         partial.write_text(render_page(Path()), encoding="utf-8")
     theory = storage.load_json(THEORY)
-    shown = [storage.FIGURES / f"{name}.png" for name in ASSIGNMENT]
-    shown += [storage.REPORTS / source for source in re.findall(r"\]\((figures/\S+\.png)\)", WORDS.read_text("utf-8"))]
+    shown = [storage.REPORTS / source for source in re.findall(r"\]\((figures/\S+\.png)\)", WORDS.read_text("utf-8"))]
     tables = [storage.CURVES / f"{model}{name}.csv" for model in MODELS for name in ("", "_dimensions")]
     metrics = [storage.METRICS / f"{model}.json" for model in MODELS] + [storage.REPORTS / "calibration.json"]
     record = Record("page", {}, theory["data"]["name"], theory["data"]["md5"])
@@ -57,14 +51,18 @@ def render_page(root: Path) -> str:
         shown = {"weights_md5": weights_in(text), "kl_weights": kl_weights, "data_md5": text["data.md5"]}
         return Markup(template.render(path=path, alt=alt, data=data, **shown).strip())
 
+    def figures(images: str) -> str:
+        """The images of a paragraph, side by side where there is room."""
+        found = (figure(storage.REPORTS / image["source"], image["alt"]) for image in IMAGE.finditer(images))
+        return f'<div class="figures">{"".join(found)}</div>'
+
     words = html((root / WORDS).read_text(encoding="utf-8").partition("\n")[2])  # less its title
     text = TEMPLATES.get_template("page.html.j2").render(
         data=reports.load("theory.json")["data"]["name"],
         results=html(TEMPLATES.get_template("results.md.j2").render(reports=reports)),
         distances=html(TEMPLATES.get_template("distances.md.j2").render(reports=reports)),
-        images=[figure(storage.FIGURES / f"{name}.png", alt) for name, alt in ASSIGNMENT.items()],
         charts=curves(root),
-        words=Markup(IMAGE.sub(lambda image: figure(storage.REPORTS / image["source"], image["alt"]), words)),
+        words=Markup(IMAGES.sub(lambda paragraph: figures(paragraph[1]), words)),
     )
     return text.strip()
 
@@ -73,15 +71,6 @@ def html(markdown: str) -> Markup:
     """Markdown of the reports, tables included, as HTML; headings can be linked to, as on GitHub."""
     text = MarkdownIt("commonmark").enable("table").render(markdown)
     return Markup(HEADING.sub(lambda match: f'<h{match[1]} id="{slug(match[2])}">{match[2]}</h{match[1]}>', text))
-
-
-def slug(heading: str) -> str:
-    """What GitHub calls a heading in links.
-
-    >>> slug("1. A=0 is darker.")
-    '1-a0-is-darker'
-    """
-    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def kl_weights_of_trainings(root: Path) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """What did the study find, in words? reports/README.md, and the templates of tables that README and the page share."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -94,8 +95,17 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def slug(heading: str) -> str:
+    """What GitHub calls a heading in links.
+
+    >>> slug("1. A=0 is darker.")
+    '1-a0-is-darker'
+    """
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
 TEMPLATES = Environment(
     loader=FileSystemLoader(FOLDER), undefined=StrictUndefined, autoescape=select_autoescape(("html.j2", "svg.j2")),
     trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
 )  # fmt: skip
-TEMPLATES.filters |= {"number": number, "shown": shown, "plus_minus": plus_minus, "one_line": one_line}
+TEMPLATES.filters |= {"number": number, "shown": shown, "plus_minus": plus_minus, "one_line": one_line, "slug": slug}
