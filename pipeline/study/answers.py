@@ -80,7 +80,7 @@ def main() -> None:
         figures.append(storage.FIGURES / f"{name}.png")
         md5s = {cell: record.weights_md5[cell] for cell in shown}
         storage.save_figure(figures[-1], figure, lineage.figure_text(data.md5, md5s, used, code, data.test_md5))
-    content = {"data": {"name": data.name, "md5": data.md5}, "where": where}
+    content = {"data": {"name": data.name, "md5": data.md5}, "where": where, "test_images": len(test)}
     content["settings"] = settings.model_dump()
     content["learning_rate"] = estimated["train.learning_rate"]
     storage.save_json(ANSWERS, content | numbers({"sweep": rows, "sweep_fc": rows_fc}, codes, gradients, settings))

@@ -59,6 +59,7 @@ def render_page(root: Path) -> str:
     words = html((root / WORDS).read_text(encoding="utf-8").partition("\n")[2])  # less its title
     text = TEMPLATES.get_template("page.html.j2").render(
         data=reports.load("theory.json")["data"]["name"],
+        test_images=reports.test_images(),
         results=html(TEMPLATES.get_template("results.md.j2").render(reports=reports)),
         distances=html(TEMPLATES.get_template("distances.md.j2").render(reports=reports)),
         charts=curves(root),

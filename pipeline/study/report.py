@@ -58,6 +58,10 @@ class Reports:
         metrics: Mapping[str, float] = self.load(f"metrics/{model}.json")
         return {key: {"value": value, "interval": intervals.get(f"test/{key}")} for key, value in metrics.items()}
 
+    def test_images(self) -> str:
+        """Of how many test images their numbers are."""
+        return f"{self.record('runs/download.json').metrics['images/test']:,.0f} test images"
+
     def floor(self) -> dict[str, Estimate]:
         """Distances of training images from validation images."""
         floor: Mapping[str, float] = self.load("calibration.json")["floor"]
