@@ -48,7 +48,7 @@ def traced(*arguments: str) -> int:
     return int(stop.value.code or 0)
 
 
-def test_a_image_leads_to_data_weights_code_and_run(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_image_leads_to_data_weights_code_and_run(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert traced(str(SAMPLES)) == 0
     printed = capsys.readouterr().out
     record = Record.load(record_path("train@conv"))
@@ -110,6 +110,21 @@ def test_every_published_file_leads_to_its_origin(
     printed = capsys.readouterr()
     assert len(printed.out.splitlines()) > 100
     assert all(line.startswith("absent  ") for line in printed.err.splitlines())
+
+
+@pytest.mark.slow
+def test_every_published_image_names_the_run_that_drew_it_and_those_that_it_shows(
+    published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enter(published, monkeypatch)
+    sync.update_everything()
+    images = sorted(storage.FIGURES.glob("*.png"))
+    assert len(images) > 15
+    for image in images:
+        result = trace.trace_file(image)
+        assert result.runs, image
+        assert result.trainings, image
+        assert all(training.runs for training in result.trainings), image
 
 
 @pytest.mark.parametrize("figure", ["fc_samples", "training_curves"])
