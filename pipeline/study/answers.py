@@ -13,7 +13,7 @@ from pipeline import storage
 from pipeline.figures import plots, rows_of_images
 from pipeline.metrics.intervals import Estimate, geometric_mean, mean_share, over_draws
 from pipeline.metrics.latents import encoded, mixture_latents
-from pipeline.params import STUDY_PARAMS, Estimator, Model, Survey, load_params, load_yaml, used_parameters
+from pipeline.params import STUDY_PARAMS, Estimator, Measure, Model, Survey, load_params, load_yaml, used_parameters
 from pipeline.storage.weights import Trained, load_images, load_weights
 from pipeline.study.settings import COLUMNS, strips
 from pipeline.tracking import lineage
@@ -23,6 +23,7 @@ from pipeline.vae.images import generator
 from pipeline.vae.sampling import decode, posterior_means, prior_latents
 
 ANSWERS = storage.REPORTS / "theory.json"
+MEASURES: Sequence[Measure] = ("bound", "sampling", "smoothness")
 COUNTS = ("active_units", "steps")  # their means have no interval
 # Numbers that are shares, with the settings of the survey that say of how many.
 SHARES = {"prior_outside": "images"}
@@ -106,8 +107,8 @@ def known_rows(estimators: Mapping[str, Numbers]) -> list[dict[str, float]]:
 
 
 def flat(survey: Mapping[str, Numbers]) -> Numbers:
-    """The numbers of all measures of a survey."""
-    return {name: value for values in survey.values() for name, value in values.items()}
+    """The numbers of a survey's measures that theory asks about."""
+    return {name: value for measure in MEASURES for name, value in survey.get(measure, {}).items()}
 
 
 def metrics_path(cell: str, stage: str, model: Model = "conv") -> Path:

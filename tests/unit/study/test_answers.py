@@ -102,3 +102,8 @@ def test_every_number_is_a_mean_over_seeds_with_its_interval() -> None:
     assert (trained.parameters["posterior"], trained.parameters["kl_weight"]) == ("point", 0)
     surveyed = Record.load(CELLS / "kl-1-0" / storage.RUNS / "survey@conv.json")
     assert surveyed.metrics["test/bound/rate"] == rows[0]["rate"]
+
+
+def test_what_a_cell_measured_for_claims_is_no_answer() -> None:
+    survey = {"radius": [{"radius": 0.0}], "interpolation": {"linear": {"value": 1.0}}, "bound": {"rate": 2.0}}
+    assert answers.flat(survey) == {"rate": 2.0}
