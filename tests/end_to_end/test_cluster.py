@@ -1,0 +1,196 @@
+"""Do many machines make what one makes, whatever happens to them? Two nodes of a CPU each, on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.fixtures import HOOKS, Clone
+
+ray = pytest.importorskip("ray")
+cluster_utils = pytest.importorskip("ray.cluster_utils")
+
+pytestmark = pytest.mark.slow
+CELLS = ("fc-0", "kl-0-0", "autoencoder-0")
+# Each run of a stage of these cells tells its node, and ends when it is told to.
+TELLING = """
+import os, sys
+cell, folder = sys.argv[1], os.environ["EVENTS"]
+with open(f"{folder}/told", "w") as told:
+    told.write(f"{os.environ['NODE']} {cell}\\n")
+with open(f"{folder}/{cell}") as go:
+    go.read()
+os.makedirs(f"study/cells/{cell}", exist_ok=True)
+with open(f"study/cells/{cell}/made", "w") as made:
+    made.write(cell)
+"""
+
+
+class Nodes:
+    """A head without CPUs, and nodes by name, each with one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.cluster = cluster_utils.Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 0} | self.options("head")
+        )
+        self.nodes = {name: self.add(name) for name in ("a", "b")}
+
+    def options(self, name: str) -> dict[str, Any]:
+        own = {"NODE": name, "EVENTS": str(self.folder), "PYTHONPATH": HOOKS}
+        return {"env_vars": own | {"CONNECTIONS": str(self.folder / "connections"), "RAY_USAGE_STATS_ENABLED": "0"}}
+
+    def add(self, name: str) -> Any:
+        return self.cluster.add_node(num_cpus=1, **self.options(name))
+
+    def remove(self, name: str) -> None:
+        self.cluster.remove_node(self.nodes.pop(name), allow_graceful=False)
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.setenv("OMP_NUM_THREADS", "1")
+        nodes = Nodes(tmp_path_factory.mktemp("nodes"))
+        yield nodes
+        nodes.cluster.shutdown()
+
+
+def with_study(clone: Clone, stages: dict[str, Any]) -> Clone:
+    """The clone with a study of three cells, and a last stage in place of claims and pages."""
+    params = yaml.safe_load((clone.folder / "study/params.yaml").read_text())
+    for group in ("trainings", "evaluated", "surveyed"):
+        params[group] = {cell: params[group].get(cell, params["trainings"][cell]) for cell in CELLS}
+    for cell in params["surveyed"].values():
+        cell["set"]["survey.measures"] = ["bound"]
+    (clone.folder / "study/params.yaml").write_text(yaml.safe_dump(params))
+    (clone.folder / "study/dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
+    clone.commit("a small study")
+    return Clone(
+        clone.folder, clone.without_forks().environment | {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    )
+
+
+def command(nodes: Nodes, *words: str) -> list[str]:
+    return [sys.executable, "-m", "pipeline", *words, "--cluster", nodes.cluster.address]
+
+
+def test_the_head_finds_all_cells_made(clone: Clone, nodes: Nodes) -> None:
+    declared = yaml.safe_load((clone.folder / "study/dvc.yaml").read_text())["stages"]
+    last = {
+        "wdir": "..",
+        "cmd": "cp study/cells/fc-0/reports/metrics/fc.json reports/page.json",
+        "deps": ["study/cells/fc-0/reports/metrics/fc.json"],
+        "metrics": [{"reports/page.json": {"cache": False}}],
+    }
+    clone = with_study(clone, {name: declared[name] for name in ("train", "evaluate", "survey")} | {"page": last})
+    printed = clone.run(*command(nodes, "spread")).stdout
+    assert "3 cells of the study to run" in printed
+    assert clone.repro("study/dvc.yaml") == {"study/dvc.yaml:page"}
+    assert json.loads(clone.run("dvc", "status", "--json", "study/dvc.yaml").stdout) == {}
+    traced = clone.run("python", "-m", "pipeline", "trace", "--all").stdout.splitlines()
+    assert sum("study/cells" in line and line.startswith("ok") for line in traced) >= 9
+    runs = json.loads((clone.folder / "mlflow.db.runs.json").read_text())
+    assert len({run["tags"]["weights.md5"] for run in runs if "weights.md5" in run["tags"]}) == 3
+    assert "0 cells" in clone.run(*command(nodes, "spread")).stdout
+    connections = nodes.folder / "connections"
+    assert not connections.exists(), connections.read_text()
+
+
+@pytest.fixture
+def telling(clone: Clone, nodes: Nodes) -> Clone:
+    """A clone whose study tells when a cell starts, and waits until it is told to end it."""
+    for name in ("told", *CELLS):
+        if not (nodes.folder / name).exists():
+            os.mkfifo(nodes.folder / name)
+    (clone.folder / "tell.py").write_text(TELLING)
+    each = {"wdir": "..", "cmd": "python tell.py ${key}", "outs": ["study/cells/${key}/made"]}
+    return with_study(clone, {"train": {"foreach": "${trainings}", "do": each}})
+
+
+class Conversation:
+    """What cells tell as they start, and what makes them end."""
+
+    def __init__(self, nodes: Nodes) -> None:
+        self.folder = nodes.folder
+        self.told = os.fdopen(os.open(nodes.folder / "told", os.O_RDWR))  # so that it never ends
+
+    def next(self) -> tuple[str, str]:
+        node, cell = self.told.readline().split()
+        return node, cell
+
+    def end(self, cell: str) -> None:
+        (self.folder / cell).write_text("go")
+
+
+def test_a_node_that_goes_in_mid_cell_costs_no_cell(telling: Clone, nodes: Nodes) -> None:
+    conversation, left = Conversation(nodes), set(CELLS)
+    with subprocess.Popen(
+        command(nodes, "spread"), cwd=telling.folder, env=telling.environment, stdout=subprocess.PIPE, text=True
+    ) as head:
+        node, _ = conversation.next()
+        nodes.remove(node)
+        while left:
+            told, cell = conversation.next()
+            if told != node:
+                conversation.end(cell)
+                left.discard(cell)
+        assert head.wait() == 0
+    nodes.nodes[node] = nodes.add(node)
+    assert telling.repro("study/dvc.yaml") == set()
+    assert {path.parent.name for path in telling.folder.glob("study/cells/*/made")} == set(CELLS)
+
+
+def test_a_head_that_was_killed_sends_what_is_missing(telling: Clone, nodes: Nodes) -> None:
+    conversation = Conversation(nodes)
+    start = command(nodes, "spread")
+    with subprocess.Popen(
+        start, cwd=telling.folder, env=telling.environment, stdout=subprocess.PIPE, text=True
+    ) as head:
+        assert head.stdout is not None
+        _, first = conversation.next()
+        conversation.end(first)
+        while "done" not in head.stdout.readline():
+            pass
+        head.kill()
+    with subprocess.Popen(
+        start, cwd=telling.folder, env=telling.environment, stdout=subprocess.PIPE, text=True
+    ) as head:
+        assert head.stdout is not None
+        assert head.stdout.readline() == "2 cells of the study to run\n"
+        left = set(CELLS) - {first}
+        while left:
+            _, cell = conversation.next()
+            if cell in left:
+                conversation.end(cell)
+                left.discard(cell)
+        assert head.wait() == 0
+    assert telling.repro("study/dvc.yaml") == set()
+
+
+def test_a_sweep_is_experiments_like_any_other(reproduced: Clone, nodes: Nodes, tmp_path: Path) -> None:
+    clone = reproduced.copy(tmp_path / "checkout").without_forks()
+    clone.environment |= {"RAY_AUTH_MODE": "disabled"}
+    clone.run(*command(nodes, "sweep", "kl_weight=0.5,2", "--model", "fc"))
+    shown = clone.run("dvc", "exp", "show", "--csv").stdout
+    assert "fc-kl_weight-0.5" in shown
+    assert "fc-kl_weight-2" in shown
+    runs = json.loads((clone.folder / "mlflow.db.runs.json").read_text())
+    assert {"fc-kl_weight-0.5", "fc-kl_weight-2"} <= {run["tags"].get("dvc.exp") for run in runs}
+
+
+def test_uncommitted_code_is_refused(clone: Clone, nodes: Nodes) -> None:
+    clone.append("pipeline/train.py", "\n# a comment\n")
+    finished = clone.run(*command(nodes, "spread"), check=False)
+    assert finished.returncode == 1
+    assert finished.stderr.startswith("error: uncommitted changes of code or pipeline")
