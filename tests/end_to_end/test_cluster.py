@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import subprocess
@@ -14,20 +16,21 @@ import pytest
 import yaml
 
 from tests.fixtures import HOOKS, Clone
+from tests.processes import lines_of
 
 ray = pytest.importorskip("ray")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 
 pytestmark = pytest.mark.slow
 CELLS = ("fc-0", "kl-0-0", "autoencoder-0")
-# Each run of a stage of these cells tells its node, and ends when it is told to.
+# A stage of these cells tells its node and its cell, and ends once the cell may.
 TELLING = """
-import os, sys
+import fcntl, os, sys
 cell, folder = sys.argv[1], os.environ["EVENTS"]
 with open(f"{folder}/told", "w") as told:
     told.write(f"{os.environ['NODE']} {cell}\\n")
-with open(f"{folder}/{cell}") as go:
-    go.read()
+with open(f"{folder}/{cell}") as may_end:
+    fcntl.flock(may_end, fcntl.LOCK_SH)
 os.makedirs(f"study/cells/{cell}", exist_ok=True)
 with open(f"study/cells/{cell}/made", "w") as made:
     made.write(cell)
@@ -107,75 +110,74 @@ def test_the_head_finds_all_cells_made(clone: Clone, nodes: Nodes) -> None:
     assert not connections.exists(), connections.read_text()
 
 
-@pytest.fixture
-def telling(clone: Clone, nodes: Nodes) -> Clone:
-    """A clone whose study tells when a cell starts, and waits until it is told to end it."""
-    for name in ("told", *CELLS):
-        if not (nodes.folder / name).exists():
-            os.mkfifo(nodes.folder / name)
-    (clone.folder / "tell.py").write_text(TELLING)
-    each = {"wdir": "..", "cmd": "python tell.py ${key}", "outs": ["study/cells/${key}/made"]}
-    return with_study(clone, {"train": {"foreach": "${trainings}", "do": each}})
-
-
 class Conversation:
-    """What cells tell as they start, and what makes them end."""
+    """What cells tell as they start, and what lets them end."""
 
-    def __init__(self, nodes: Nodes) -> None:
-        self.folder = nodes.folder
-        self.told = os.fdopen(os.open(nodes.folder / "told", os.O_RDWR))  # so that it never ends
+    def __init__(self, folder: Path) -> None:
+        if not (folder / "told").exists():
+            os.mkfifo(folder / "told")
+        self.told = os.fdopen(os.open(folder / "told", os.O_RDWR))  # for reading and writing it never ends
+        self.held = {cell: (folder / cell).open("w") for cell in CELLS}
+        for file in self.held.values():
+            fcntl.flock(file, fcntl.LOCK_EX)
 
     def next(self) -> tuple[str, str]:
         node, cell = self.told.readline().split()
         return node, cell
 
     def end(self, cell: str) -> None:
-        (self.folder / cell).write_text("go")
+        fcntl.flock(self.held[cell], fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        for file in (self.told, *self.held.values()):
+            file.close()
 
 
-def test_a_node_that_goes_in_mid_cell_costs_no_cell(telling: Clone, nodes: Nodes) -> None:
-    conversation, left = Conversation(nodes), set(CELLS)
-    with subprocess.Popen(
-        command(nodes, "spread"), cwd=telling.folder, env=telling.environment, stdout=subprocess.PIPE, text=True
-    ) as head:
-        node, _ = conversation.next()
-        nodes.remove(node)
-        while left:
-            told, cell = conversation.next()
-            if told != node:
-                conversation.end(cell)
-                left.discard(cell)
+@pytest.fixture
+def conversation(nodes: Nodes) -> Iterator[Conversation]:
+    with contextlib.closing(Conversation(nodes.folder)) as conversation:
+        yield conversation
+
+
+@pytest.fixture
+def telling(clone: Clone) -> Clone:
+    """A clone whose study tells when a cell starts, and waits until it may end."""
+    (clone.folder / "tell.py").write_text(TELLING)
+    each = {"wdir": "..", "cmd": "python tell.py ${key}", "outs": ["study/cells/${key}/made"]}
+    return with_study(clone, {"train": {"foreach": "${trainings}", "do": each}})
+
+
+def test_a_node_that_goes_in_mid_cell_costs_no_cell(telling: Clone, nodes: Nodes, conversation: Conversation) -> None:
+    with started(telling, command(nodes, "spread")) as head:
+        gone, cut_off = conversation.next()
+        nodes.remove(gone)
+        for cell in CELLS:
+            conversation.end(cell)
+        while conversation.next() != ("b" if gone == "a" else "a", cut_off):
+            pass
         assert head.wait() == 0
-    nodes.nodes[node] = nodes.add(node)
+    nodes.nodes[gone] = nodes.add(gone)
     assert telling.repro("study/dvc.yaml") == set()
     assert {path.parent.name for path in telling.folder.glob("study/cells/*/made")} == set(CELLS)
 
 
-def test_a_head_that_was_killed_sends_what_is_missing(telling: Clone, nodes: Nodes) -> None:
-    conversation = Conversation(nodes)
-    start = command(nodes, "spread")
-    with subprocess.Popen(
-        start, cwd=telling.folder, env=telling.environment, stdout=subprocess.PIPE, text=True
-    ) as head:
-        assert head.stdout is not None
+def test_a_head_that_was_killed_sends_what_is_missing(telling: Clone, nodes: Nodes, conversation: Conversation) -> None:
+    with started(telling, command(nodes, "spread")) as head:
         _, first = conversation.next()
         conversation.end(first)
-        while "done" not in head.stdout.readline():
+        while "done" not in lines_of(head).readline():
             pass
         head.kill()
-    with subprocess.Popen(
-        start, cwd=telling.folder, env=telling.environment, stdout=subprocess.PIPE, text=True
-    ) as head:
-        assert head.stdout is not None
-        assert head.stdout.readline() == "2 cells of the study to run\n"
-        left = set(CELLS) - {first}
-        while left:
-            _, cell = conversation.next()
-            if cell in left:
-                conversation.end(cell)
-                left.discard(cell)
+    with started(telling, command(nodes, "spread")) as head:
+        assert lines_of(head).readline() == "2 cells of the study to run\n"
+        for cell in CELLS:
+            conversation.end(cell)
         assert head.wait() == 0
     assert telling.repro("study/dvc.yaml") == set()
+
+
+def started(clone: Clone, words: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(words, cwd=clone.folder, env=clone.environment, stdout=subprocess.PIPE, text=True)
 
 
 def test_a_sweep_is_experiments_like_any_other(reproduced: Clone, nodes: Nodes, tmp_path: Path) -> None:
