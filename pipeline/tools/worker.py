@@ -15,7 +15,7 @@ from pathlib import Path
 from platform import node, python_version
 from typing import NamedTuple
 
-CACHE = Path(".dvc/cache")  # of a clone
+CACHE, LOCKS = Path(".dvc/cache"), ("dvc.lock", "study/dvc.lock")  # of a clone
 # In one process, since DVC's imports take seconds; one by one, since it does not keep to an order of single items.
 ONE_BY_ONE = "import sys; from dvc.cli import main; sys.exit(any(main(['repro', '-s', s]) for s in sys.argv[1:]))"
 
@@ -58,7 +58,7 @@ def run_task(checkout: Checkout, task: Task, expected: Mapping[str, str]) -> Res
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         environment = os.environ | {"PATH": path} | dict(task.environment)
         run([sys.executable, "-c", ONE_BY_ONE, *task.stages], clone, environment)
-        locks = {name: (clone / name).read_text(encoding="utf-8") for name in ("dvc.lock", "study/dvc.lock")}
+        locks = {name: (clone / name).read_text("utf-8") for name in LOCKS if (clone / name).exists()}
         return Result(packed(clone / CACHE), locks)
 
 

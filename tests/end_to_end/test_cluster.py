@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline.tracking import lineage
 from tests.fixtures import HOOKS, Clone
 from tests.processes import lines_of
 
@@ -103,8 +104,8 @@ def test_the_head_finds_all_cells_made(clone: Clone, nodes: Nodes) -> None:
     assert json.loads(clone.run("dvc", "status", "--json", "study/dvc.yaml").stdout) == {}
     traced = clone.run("python", "-m", "pipeline", "trace", "--all").stdout.splitlines()
     assert sum("study/cells" in line and line.startswith("ok") for line in traced) >= 9
-    runs = json.loads((clone.folder / "mlflow.db.runs.json").read_text())
-    assert len({run["tags"]["weights.md5"] for run in runs if "weights.md5" in run["tags"]}) == 3
+    runs = lineage.load_stored_runs(clone.folder / "mlflow.db.runs.json")
+    assert len(runs) == len({run.weights_md5 for run in runs}) == 3
     assert "0 cells" in clone.run(*command(nodes, "spread")).stdout
     connections = nodes.folder / "connections"
     assert not connections.exists(), connections.read_text()
@@ -187,8 +188,8 @@ def test_a_sweep_is_experiments_like_any_other(reproduced: Clone, nodes: Nodes, 
     shown = clone.run("dvc", "exp", "show", "--csv").stdout
     assert "fc-kl_weight-0.5" in shown
     assert "fc-kl_weight-2" in shown
-    runs = json.loads((clone.folder / "mlflow.db.runs.json").read_text())
-    assert {"fc-kl_weight-0.5", "fc-kl_weight-2"} <= {run["tags"].get("dvc.exp") for run in runs}
+    runs = lineage.load_stored_runs(clone.folder / "mlflow.db.runs.json")
+    assert {"fc-kl_weight-0.5", "fc-kl_weight-2"} <= {run.tags.get("dvc.exp") for run in runs}
 
 
 def test_uncommitted_code_is_refused(clone: Clone, nodes: Nodes) -> None:
