@@ -43,6 +43,7 @@ test: $(READY)  ## all but the tests that run dvc and git, in minutes
 	.venv/bin/python -m pytest $(PARALLEL) -m "not slow"
 
 test-all: $(READY)
+	$(RAY)
 	.venv/bin/python -m pytest $(PARALLEL)
 
 lint: $(READY)  ## style, types, and who may import whom

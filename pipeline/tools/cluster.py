@@ -8,11 +8,11 @@ import hashlib
 import io
 import itertools
 import json
+import logging
 import os
 import re
 import shutil
 import subprocess
-import sys
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -51,7 +51,7 @@ def spread(cluster: str) -> None:
     command("repro", "download")
     tasks = cell_tasks()
     print(f"{len(tasks)} cells of the study to run", flush=True)
-    locked = stages_of(LOCK.read_text("utf-8")) if LOCK.exists() else {}
+    locked = lineage.entries(LOCK.read_text("utf-8")) if LOCK.exists() else {}
     cache = cache_folder()
     failed = []
     for task, result in results(tasks, cluster):
@@ -59,7 +59,7 @@ def spread(cluster: str) -> None:
             failed.append(f"cell {task.name}: {result}")
             continue
         take_in(result, cache)
-        made = stages_of(result.locks[LOCK.as_posix()])
+        made = lineage.entries(result.locks[LOCK.as_posix()])
         for stage in (stage.partition(":")[2] for stage in task.stages):
             check_out(made[stage], cache)
             locked[stage] = made[stage]
@@ -80,7 +80,7 @@ def sweep(overrides: Sequence[str], model: Model, cluster: str) -> None:
         content = changed(base, {key: yaml.safe_load(value) for key, value in (pair.split("=") for pair in chosen)})
         files = {PARAMS_FILE.as_posix(): yaml.safe_dump(content, sort_keys=False).encode()}
         stages = [f"train@{model}", f"evaluate@{model}"]
-        tasks.append(Task(name, stages, files, tracking() | {"DVC_EXP_NAME": name}))
+        tasks.append(Task(name, stages, files, logged_live() | {"DVC_EXP_NAME": name}))
         settings[name] = chosen
     failed, cache = [], cache_folder()
     for task, result in results(tasks, cluster):
@@ -109,6 +109,7 @@ def combinations(overrides: Sequence[str]) -> list[tuple[str, ...]]:
 
 def require_commit() -> None:
     """InputError where a clone would not be what is here, or a record would name a commit that did not run."""
+    os.environ["PATH"] = worker.path_with_own_programs()  # for dvc
     require_history()
     found, dirty = lineage.commit()
     if found is None or dirty:
@@ -132,11 +133,11 @@ def cell_tasks() -> list[Task]:
         if chosen:
             weights = Path("study/cells", cell, "models").rglob("*.safetensors") if first not in chosen else ()
             files = {path.as_posix(): path.read_bytes() for path in weights}
-            tasks.append(Task(cell, [f"{STUDY}:{name}@{cell}" for name in chosen], files, tracking()))
+            tasks.append(Task(cell, [f"{STUDY}:{name}@{cell}" for name in chosen], files, logged_live()))
     return tasks
 
 
-def tracking() -> dict[str, str]:
+def logged_live() -> dict[str, str]:
     """What tells a stage where to log while it runs: a server that other machines reach."""
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     return {"MLFLOW_TRACKING_URI": uri} if uri.startswith("http") else {}
@@ -175,7 +176,10 @@ def connected(cluster: str) -> Iterator[Any]:
     ray.cloudpickle.register_pickle_by_value(worker)
     try:
         ray.init(
-            cluster, include_dashboard=False if cluster == "local" else None, log_to_driver=False, logging_level="ERROR"
+            cluster,
+            include_dashboard=False if cluster == "local" else None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
         )
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         raise InputError(f"cluster {cluster}: cannot be reached ({' '.join(str(error).split())[:300]})") from None
@@ -203,7 +207,7 @@ def require_equal_versions(ray: Any, expected: Mapping[str, str]) -> None:
 def shared_files() -> dict[str, bytes]:
     """What a clone lacks of this checkout: the images with the record of their download, parameters and locks."""
     lock = Path("dvc.lock")
-    images = [output["path"] for output in stages_of(lock.read_text("utf-8"))["download"]["outs"]]
+    images = [output["path"] for output in lineage.entries(lock.read_text("utf-8"))["download"]["outs"]]
     paths = (*map(Path, images), PARAMS_FILE, lock, LOCK)
     return {path.as_posix(): path.read_bytes() for path in paths if path.exists()}
 
@@ -235,12 +239,6 @@ def check_out(stage: Mapping[str, Any], cache: Path) -> None:
             shutil.copyfile(cache / "files/md5" / md5[:2] / md5[2:], partial)
 
 
-def stages_of(lock: str) -> dict[str, Any]:
-    """The entries of the text of a dvc.lock, by stage."""
-    stages: dict[str, Any] = yaml.load(lock, lineage.Loader)["stages"]  # noqa: S506
-    return stages
-
-
 def save_lock(stages: Mapping[str, Any]) -> None:
     """Write the study's dvc.lock."""
     content = {"schema": "2.0", "stages": stages}
@@ -255,8 +253,7 @@ def cache_folder() -> Path:
 
 def command(*arguments: str) -> str:
     """What a DVC command prints; InputError where it fails."""
-    dvc = [sys.executable, "-m", "dvc", *arguments]
-    finished = subprocess.run(dvc, stdout=subprocess.PIPE, text=True, check=False)
+    finished = subprocess.run(["dvc", *arguments], stdout=subprocess.PIPE, text=True, check=False)
     if finished.returncode:
         raise InputError(f"dvc {arguments[0]} failed with exit status {finished.returncode}, as told above")
     return finished.stdout

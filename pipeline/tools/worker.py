@@ -55,11 +55,16 @@ def run_task(checkout: Checkout, task: Task, expected: Mapping[str, str]) -> Res
             target = clone / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-        environment = os.environ | {"PATH": path} | dict(task.environment)
+        environment = os.environ | {"PATH": path_with_own_programs()} | dict(task.environment)
         run([sys.executable, "-c", ONE_BY_ONE, *task.stages], clone, environment)
         locks = {name: (clone / name).read_text("utf-8") for name in LOCKS if (clone / name).exists()}
         return Result(packed(clone / CACHE), locks)
+
+
+def path_with_own_programs() -> str:
+    """PATH, with the folder of this Python first unless it is there already: stages are `python -m pipeline ...`."""
+    own, path = str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)
+    return path if own in path.split(os.pathsep) else os.pathsep.join([own, path])
 
 
 def versions(names: Iterable[str]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from bench.cluster import simulate
 from pipeline.errors import InputError
 from pipeline.tools import cluster, worker
 from pipeline.tools.worker import Result
+from pipeline.tracking import lineage
 from tests.fixtures import ROOT
 
 CONTENT = b"weights"
@@ -69,7 +70,7 @@ def test_locks_keep_the_bytes_that_dvc_writes(tmp_path: Path, monkeypatch: pytes
     text = (ROOT / cluster.LOCK).read_text(encoding="utf-8")
     (tmp_path / "study").mkdir()
     monkeypatch.chdir(tmp_path)
-    cluster.save_lock(cluster.stages_of(text))
+    cluster.save_lock(lineage.entries(text))
     assert cluster.LOCK.read_text(encoding="utf-8") == text
 
 
