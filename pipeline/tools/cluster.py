@@ -48,7 +48,7 @@ LockDumper.add_representer(type(None), lambda dumper, _: dumper.represent_scalar
 def spread(cluster: str) -> None:
     """Run what the study's cells lack on a cluster, and take in all that they make; `dvc repro` does the rest."""
     require_commit()
-    command("repro", "download")
+    dvc("repro", "download")
     tasks = cell_tasks()
     print(f"{len(tasks)} cells of the study to run", flush=True)
     locked = lineage.entries(LOCK.read_text("utf-8")) if LOCK.exists() else {}
@@ -72,7 +72,7 @@ def spread(cluster: str) -> None:
 def sweep(overrides: Sequence[str], model: Model, cluster: str) -> None:
     """A DVC experiment for each combination of values, key=value,value: its training and evaluation, on a cluster."""
     require_commit()
-    command("repro", "download")
+    dvc("repro", "download")
     base = load_yaml(PARAMS_FILE)
     tasks, settings = [], {}
     for chosen in combinations(overrides):
@@ -120,7 +120,7 @@ def require_commit() -> None:
 
 def cell_tasks() -> list[Task]:
     """Cells with stages whose results are not here, or not those of their inputs."""
-    stale = {name.partition(":")[2] for name in json.loads(command("status", "--json", STUDY))}
+    stale = {name.partition(":")[2] for name in json.loads(dvc("status", "--json", STUDY))}
     stages: dict[str, list[str]] = {}
     for stage, declared in load_yaml(Path(STUDY))["stages"].items():
         if "foreach" in declared:
@@ -248,10 +248,10 @@ def save_lock(stages: Mapping[str, Any]) -> None:
 
 def cache_folder() -> Path:
     """Where DVC keeps its cache."""
-    return Path(command("cache", "dir").strip())
+    return Path(dvc("cache", "dir").strip())
 
 
-def command(*arguments: str) -> str:
+def dvc(*arguments: str) -> str:
     """What a DVC command prints; InputError where it fails."""
     finished = subprocess.run(["dvc", *arguments], stdout=subprocess.PIPE, text=True, check=False)
     if finished.returncode:

@@ -101,8 +101,9 @@ def test_the_head_finds_all_cells_made(clone: Clone, nodes: Nodes) -> None:
     }
     clone = with_study(clone, {name: declared[name] for name in ("train", "evaluate", "survey")} | {"page": last})
     connections = nodes.folder / "connections"
-    watched = {"PYTHONPATH": HOOKS, "CONNECTIONS": str(connections)}
-    printed = clone.without_forks().run(*command(nodes, "spread"), **watched).stdout
+    watched = clone.without_forks()
+    watched.environment |= {"PYTHONPATH": HOOKS, "CONNECTIONS": str(connections)}
+    printed = watched.run(*command(nodes, "spread")).stdout
     assert "3 cells of the study to run" in printed
     assert clone.repro("study/dvc.yaml") == {"study/dvc.yaml:page"}
     assert json.loads(clone.run("dvc", "status", "--json", "study/dvc.yaml").stdout) == {}
