@@ -82,7 +82,7 @@ class Record:
         self.inputs = {path.as_posix(): storage.md5(path) for path in inputs}
         self.outputs = {path.as_posix(): lineage.hashes(path) for path in outputs}
         system = {"python": platform.python_version(), "system": platform.system(), "machine": platform.machine()}
-        self.environment |= system | {name: version(name) for name in VERSIONS}
+        self.environment |= system | {"processor": processor()} | {name: version(name) for name in VERSIONS}
         self.seconds = self._elapsed()
         # A list of one: DVC restores metrics from its run cache, but would show every mapping in them as columns.
         storage.save_json(record_path(self.stage), [asdict(self)])
@@ -107,6 +107,21 @@ class Record:
         with storage.reading(path, "is not a record of a stage"):
             (known,) = storage.load_json(path)
             return cls(**OLDER | {each.name: known[each.name] for each in fields(cls) if each.name in known})
+
+
+def processor() -> str:
+    """The kind of CPU: its name, and the widest of the instructions that decide which kernels compute, and so the bits.
+
+    Without /proc, as on macOS, the name alone.
+    """
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    found = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = found.get("flags", found.get("Features", "")).split()
+    widest = next((flag for flag in ("amx_bf16", "avx512f", "avx2", "asimd") if flag in flags), "")
+    return ", ".join(filter(None, (found.get("model name", platform.machine()), widest)))
 
 
 def record_path(stage: str) -> Path:
