@@ -1,9 +1,9 @@
 """How many workers do the head and the object store serve, before more of them stop helping? A simulation.
 
-    python -m bench.cluster --cell 200 --send 1.5 --take 0.6 --megabytes 160 --bandwidth 125
+    python -m bench.cluster --cell 200 --send 0.05 --take 0.6 --megabytes 175
 
-Each cell costs a worker its own time and overhead. The data go once to each node, one node after the other from the
-head's object store. The head sends each task and takes in each result, one at a time.
+Each cell costs a worker its own time and overhead. Each worker is a node of its own, and the head's link brings the
+data to one after the other. The head sends each task and takes in each result, one at a time.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def main() -> None:
     )
     parser.add_argument("--send", type=float, required=True, help="seconds of the head for a task sent")
     parser.add_argument("--take", type=float, required=True, help="seconds of the head for a result taken in")
-    parser.add_argument("--megabytes", type=float, required=True, help="of commit and data, once for each node")
+    parser.add_argument("--megabytes", type=float, required=True, help="of commit and data, once for each worker")
     parser.add_argument("--bandwidth", type=float, default=125.0, help="of the head's link, MB/s: 125 is a gigabit/s")
     parser.add_argument("--cells", type=int, nargs="+", default=[50, 5000])
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 8, 32, 128, 512])

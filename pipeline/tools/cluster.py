@@ -33,7 +33,10 @@ from pipeline.tracking.records import VERSIONS, record_folders
 STUDY = "study/dvc.yaml"
 LOCK = Path("study/dvc.lock")
 MEMBER = re.compile(r"files/md5/(?P<first>\w{2})/(?P<rest>\w{30})(?P<folder>\.dir)?|runs/\w{2}/\w{64}/\w{64}")
-NO_RAY = "the package ray is not installed, which runs trainings on many machines; type: make cluster"
+NO_RAY = (
+    "the package ray is not installed, which spreads trainings; type: "
+    ".venv/bin/uv pip install --python .venv --group cluster --constraints requirements.txt"
+)
 WIDTH = 2**31 - 1  # characters of a line: none is broken
 ATTEMPTS = 3  # at a task whose machine goes away
 
@@ -47,10 +50,9 @@ LockDumper.add_representer(type(None), lambda dumper, _: dumper.represent_scalar
 
 def spread(cluster: str) -> None:
     """Run what the study's cells lack on a cluster, and take in all that they make; `dvc repro` does the rest."""
-    require_commit()
-    dvc("repro", "download")
+    prepare()
     tasks = cell_tasks()
-    print(f"{len(tasks)} cells of the study to run", flush=True)
+    print(f"cells of the study to run: {len(tasks)}", flush=True)
     locked = lineage.entries(LOCK.read_text("utf-8")) if LOCK.exists() else {}
     cache = cache_folder()
     failed = []
@@ -71,8 +73,7 @@ def spread(cluster: str) -> None:
 
 def sweep(overrides: Sequence[str], model: Model, cluster: str) -> None:
     """A DVC experiment for each combination of values, key=value,value: its training and evaluation, on a cluster."""
-    require_commit()
-    dvc("repro", "download")
+    prepare()
     base = load_yaml(PARAMS_FILE)
     tasks, settings = [], {}
     for chosen in combinations(overrides):
@@ -107,15 +108,16 @@ def combinations(overrides: Sequence[str]) -> list[tuple[str, ...]]:
     return list(itertools.product(*([f"{key}={value}" for value in values.split(",")] for key, values in keys)))
 
 
-def require_commit() -> None:
-    """InputError where a clone would not be what is here, or a record would name a commit that did not run."""
-    os.environ["PATH"] = worker.path_with_own_programs()  # for dvc
+def prepare() -> None:
+    """Have the images here; InputError where a clone is not what is here, or a record would name another commit."""
     require_history()
     found, dirty = lineage.commit()
     if found is None or dirty:
         raise InputError(
             "uncommitted changes of code or pipeline, expected none: a clone of the commit runs; commit them"
         )
+    os.environ["PATH"] = worker.path_with_own_programs()  # dvc is beside this Python
+    dvc("repro", "download")
 
 
 def cell_tasks() -> list[Task]:
