@@ -6,6 +6,7 @@ UV := uv==0.13.9
 READY := .venv/.ready
 PARALLEL := --numprocesses auto --dist worksteal
 PEERS := .venv/bin/uv pip install --quiet --python .venv --group peers --constraints requirements.txt
+RAY := .venv/bin/uv pip install --quiet --python .venv --group cluster --constraints requirements.txt
 
 # Setting up must not use the python that it replaces.
 SYSTEM := PATH="$(PATH)"
@@ -21,6 +22,8 @@ repro: history $(READY)  ## what dvc repro does, after setting up
 	.venv/bin/dvc repro
 
 study: history $(READY)  ## the assignment's claims and questions, measured: reports/README.md, index.html; up to two hours
+	$(if $(CLUSTER),$(RAY))
+	$(if $(CLUSTER),.venv/bin/python -m pipeline spread --cluster $(CLUSTER))
 	.venv/bin/dvc repro study/dvc.yaml
 
 publish: history $(READY)  ## the results in git: run on the best data at hand, commit reports/, dvc.lock, README's tables

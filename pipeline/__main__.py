@@ -43,6 +43,16 @@ EXPLORED: Arguments = {
     "--out": {"type": Path, "default": Path("explore.html"), "metavar": "FILE"},
     "--no-open": {"dest": "opens", "action": "store_false", "help": "write the page only"},
 }
+CLUSTER: Arguments = {
+    "--cluster": {
+        "default": "local",
+        "help": "a Ray cluster's address; auto: that of this machine; local: its cores",
+    }
+}
+SWEPT: Arguments = {
+    "overrides": {"nargs": "+", "metavar": "key=value,value", "help": "parameters, each with the values that it takes"},
+    "--model": {"choices": ("fc", "conv"), "required": True},
+}
 STAGES: dict[str, Command] = {
     "download": Command("download:main", "Where do the images come from?"),
     "train": Command("train:main", "How does a model come to be?", OF_A_MODEL),
@@ -61,6 +71,8 @@ TOOLS: dict[str, Command] = {
     "trace": Command("tools.trace:main", "Which run stands behind an image, weights or metrics?", TRACED),
     "ui": Command("tools.ui:main", "Where can the runs be compared? In MLflow's UI.", SERVED),
     "explore": Command("tools.explorer:main", "What do the models make of a latent? A page to touch.", EXPLORED),
+    "spread": Command("tools.cluster:spread", "How does the study run on many machines?", CLUSTER),
+    "sweep": Command("tools.cluster:sweep", "What do many combinations of parameters make?", SWEPT | CLUSTER),
     "publish": Command("tools.publish:main", "How do results get into git?", OVERRIDES),
     "tables": Command("tools.tables:main", "Which numbers do README and docs/ show?"),
 }

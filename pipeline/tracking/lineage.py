@@ -142,8 +142,13 @@ def hashes(path: Path) -> dict[str, str]:
 @cache  # 40 cells of the study share one lock
 def locked(lock: str) -> dict[str, str]:
     """The md5 of every output that the text of a dvc.lock states, by path."""
-    stages = (yaml.load(lock, Loader) or {}).get("stages", {}).values()
-    return {output["path"]: output["md5"] for stage in stages for output in stage.get("outs", ())}
+    return {output["path"]: output["md5"] for entry in entries(lock).values() for output in entry.get("outs", ())}
+
+
+def entries(lock: str) -> dict[str, Any]:
+    """The entries of the text of a dvc.lock, by stage."""
+    found: dict[str, Any] = (yaml.load(lock, Loader) or {}).get("stages", {})
+    return found
 
 
 def commit() -> tuple[str | None, bool | None]:

@@ -12,7 +12,7 @@ import pytest
 from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.tracking import lineage
-from pipeline.tracking.records import Record, load_records, locked_beside, record_folders, record_path
+from pipeline.tracking.records import Record, load_records, locked_beside, processor, record_folders, record_path
 from tests.fixtures import ROOT
 
 
@@ -74,3 +74,9 @@ def test_every_committed_record_is_read_and_has_its_lock(monkeypatch: pytest.Mon
         locked = locked_beside(folder)
         assert outputs.keys() & locked.keys() or "comparisons" in folder.parts
         assert all(locked.get(path, md5) == md5 for path, md5 in outputs.items())
+
+
+def test_a_record_names_the_processor(workspace: Path) -> None:
+    record = Record("render", {}, "shapes")
+    record.save([], [])
+    assert Record.load(record_path("render")).environment["processor"] == processor() != ""
