@@ -25,6 +25,8 @@ class Command(NamedTuple):
 
 OF_A_MODEL: Arguments = {"model": {"choices": ("fc", "conv")}}
 CELL: Arguments = {"cell": {"help": "one of those in study/params.yaml"}, "stage": {"help": "to run for the cell"}}
+RERUN: Arguments = {"cell": CELL["cell"]}
+ASKED: Arguments = {"cell": CELL["cell"] | {"nargs": "?", "default": ""}}
 OVERRIDES: Arguments = {
     "overrides": {"nargs": "*", "metavar": "key=value", "help": "parameters that differ from params.yaml"}
 }
@@ -73,6 +75,8 @@ TOOLS: dict[str, Command] = {
     "explore": Command("tools.explorer:main", "What do the models make of a latent? A page to touch.", EXPLORED),
     "spread": Command("tools.cluster:spread", "How does the study run on many machines?", CLUSTER),
     "sweep": Command("tools.cluster:sweep", "What do many combinations of parameters make?", SWEPT | CLUSTER),
+    "cells": Command("tools.expectations:show", "What is expected of a cell of the study? Without one, all.", ASKED),
+    "rerun": Command("tools.expectations:rerun", "Does a cell of the study come out the same here?", RERUN),
     "publish": Command("tools.publish:main", "How do results get into git?", OVERRIDES),
     "tables": Command("tools.tables:main", "Which numbers do README and docs/ show?"),
 }
