@@ -2,6 +2,7 @@
 
 import re
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -68,10 +69,15 @@ def table(name: str, root: Path) -> str:
         files = (root / CELLS).glob(f"{cell}-[0-9]/{record_path(f'train@{model}')}")
         return [Record.load(file) for file in sorted(files)]
 
+    def processors() -> Counter[str]:
+        """On which kinds of processor the study's trainings ran, and how many on each."""
+        records = map(Record.load, (root / CELLS).glob(f"*/{record_path('train@*')}"))
+        return Counter(record.environment.get("processor", "a kind that was not recorded") for record in records)
+
     template = ENVIRONMENT.get_template(f"{name}.md.j2")
     return template.render(
         reports=Reports(root), cell=cell, study=load_yaml(root / STUDY_PARAMS), over_seeds=over_seeds,
-        trainings=trainings, notebook=NOTEBOOK,
+        trainings=trainings, processors=processors, notebook=NOTEBOOK,
     )  # fmt: skip
 
 

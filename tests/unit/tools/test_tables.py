@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.params import Model, load_params
 from pipeline.study.assignment import LATENT_DIM, AssignmentVAE
 from pipeline.tools import tables
+from pipeline.tracking.records import CELLS, record_path
 from pipeline.vae.networks import architecture, build_vae, multiply_adds
 from tests.fixtures import ROOT
 
@@ -58,6 +60,15 @@ def test_the_command_fills_in_every_page(published: Path, monkeypatch: pytest.Mo
     for page, name in (("README.md", "claims"), ("docs/page.md", "tracking")):
         table = tables.table(name, published)
         assert Path(page).read_text() == empty.format(name).replace("old\n", table)
+
+
+def test_other_processors_of_compared_trainings_are_said(published: Path) -> None:
+    path = published / CELLS / "fc-0" / record_path("train@fc")
+    (record,) = storage.load_json(path)
+    storage.save_json(path, [record | {"environment": {"processor": "another, avx9"}}])
+    table = tables.table("budgets", published)
+    assert "; another, avx9 (1)." in table or ": another, avx9 (1); " in table
+    assert "\nModels of one kind are compared with models of another" in table
 
 
 def test_a_marker_without_a_table_is_named(tmp_path: Path) -> None:
