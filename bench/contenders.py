@@ -25,7 +25,8 @@ from torchvision.transforms import ToTensor
 from bench.processes import ROOT
 from pipeline import storage
 from pipeline.params import MODELS, PARAMS_FILE, Model, Params, changed, load_yaml
-from pipeline.study.assignment import BATCH_SIZE, LATENT_DIM, LEARNING_RATE, NOTEBOOK, AssignmentVAE, assignment_losses
+from pipeline.study.assessment import assignment_losses
+from pipeline.study.assignment import BATCH_SIZE, LATENT_DIM, LEARNING_RATE, NOTEBOOK, AssignmentVAE
 from pipeline.vae.device import place, prepare
 from pipeline.vae.images import generator
 from pipeline.vae.networks import VAE, architecture, build_vae

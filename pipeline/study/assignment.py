@@ -1,8 +1,10 @@
-"""What does the assignment's own recipe reach on the same images? Its networks and loop, measured like ours.
+"""What is the assignment's own recipe? Its networks, loss and loop, on the same images.
 
 Adam at a constant 1e-3, batches of 128, ReLU, sigmoid then binary cross-entropy plus KL, no validation split, no flips.
 The cells of the study say for how many epochs: the assignment's own are 10 fully connected, 5 convolutional.
 """
+
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -10,14 +12,11 @@ from torch import Tensor, nn
 from tqdm import trange
 
 from pipeline import storage
-from pipeline.metrics.distances import measure_distances
-from pipeline.metrics.features import EfficientNetLite0
 from pipeline.params import Model, load_params
-from pipeline.storage.weights import load_feature_network, load_images, save_state
-from pipeline.tracking import sync
+from pipeline.storage.weights import load_images, save_state
 from pipeline.tracking.records import Record
 from pipeline.vae.device import prepare
-from pipeline.vae.images import batches, generator, to_uint8
+from pipeline.vae.images import batches, generator
 
 LATENT_DIM = 128
 NOTEBOOK = {"fc": (10, 1844.9), "conv": (5, 1827.6)}  # its epochs, and the training loss that it printed of the last
@@ -27,39 +26,27 @@ Output = tuple[Tensor, Tensor, Tensor]  # reconstructions [B, 3, 32, 32], poster
 
 
 def main(model: Model) -> None:
-    """Train and measure the assignment's own network; both stages of it, with a record each."""
+    """Train the assignment's own network, with the loss of the last epoch in the header of its weights."""
     params = load_params()
     device = prepare(params.run.threads)
-    featurize = EfficientNetLite0(load_feature_network()).to(device).featurize
-    images, data = load_images("train_images", "validation_images", "test_images")
-    train, validation, test = (part.to(device) for part in images)
+    images, data = load_images("train_images", "validation_images")
     parameters = {
         "recipe": "assignment", "kl_weight": 1.0, "likelihood": "bernoulli", "latent_dim": LATENT_DIM,
         "seed": params.seed, "train.epochs": params.train.epochs, "train.batch_size": BATCH_SIZE,
         "train.learning_rate": LEARNING_RATE,
     }  # fmt: skip
     record = Record(f"train@{model}", parameters, data.name, data.md5)
-    whole = torch.cat([train, validation])  # the assignment held none out
+    whole = torch.cat(images).to(device)  # the assignment held none out
     network, losses = train_assignment(model, whole, params.train.epochs, params.seed)
-    weights = storage.weights_path("assignment").with_name(f"{model}.safetensors")
-    save_state(weights, network.state_dict(), {"data": {"name": data.name, "md5": data.md5}})
-    record.weights_md5 = {model: storage.md5(weights)}
-    record.save([storage.TRAIN_IMAGES], [weights])
+    header = {"data": {"name": data.name, "md5": data.md5}, "training_loss": losses[-1]}
+    save_state(assignment_path(model), network.state_dict(), header)
+    record.weights_md5 = {model: storage.md5(assignment_path(model))}
+    record.save([storage.TRAIN_IMAGES], [assignment_path(model)])
 
-    pairwise, metrics = params.evaluate.pairwise_images, storage.METRICS / f"{model}.json"
-    used = {"seed": params.seed, "evaluate.pairwise_images": pairwise}
-    evaluated = Record(f"evaluate@{model}", used, data.name, data.md5, data.test_md5, record.weights_md5)
-    noise = torch.randn(len(validation), LATENT_DIM, generator=generator(params.seed, "prior samples"))
-    found = measure_distances(featurize(decode_assignment(network, noise)), featurize(validation), pairwise)
-    values = {
-        "assignment_loss": assignment_losses(network, test, params.seed).mean().item(),
-        "training_loss": losses[-1],
-    }
-    values |= {f"samples_{name}": value for name, value in found.items()}
-    storage.save_json(metrics, values)
-    evaluated.metrics = {f"test/{name}": value for name, value in values.items()}
-    evaluated.save([*storage.IMAGES, weights], [metrics])
-    sync.update_store()
+
+def assignment_path(model: Model) -> Path:
+    """Where the weights of the assignment's own network lie, relative to the cell."""
+    return storage.weights_path("assignment").with_name(f"{model}.safetensors")
 
 
 class AssignmentVAE(nn.Module):
@@ -119,21 +106,3 @@ def train_assignment(model: str, images: Tensor, epochs: int, seed: int) -> tupl
             total += loss.item()
         losses.append(total / len(images))
     return network.eval(), losses
-
-
-@torch.no_grad()
-def assignment_losses(network: AssignmentVAE, images: Tensor, seed: int) -> Tensor:
-    """assignment_loss of each uint8 image [N, 3, 32, 32], one posterior draw each, nats, float64 [N]."""
-    noise = torch.randn(len(images), LATENT_DIM, generator=generator(seed, "evaluation noise")).split(500)
-    losses = [
-        assignment_loss(network(batch, eps.to(batch.device)), batch).cpu().double()
-        for batch, eps in zip(batches(images, 500), noise, strict=True)
-    ]
-    return torch.cat(losses)
-
-
-@torch.no_grad()
-def decode_assignment(network: AssignmentVAE, latents: Tensor) -> Tensor:
-    """Images of latents [N, 128], uint8 [N, 3, 32, 32] on the CPU."""
-    device = network.mean.weight.device
-    return torch.cat([to_uint8(network.decoder(part.to(device))).cpu() for part in latents.split(500)])

@@ -20,6 +20,7 @@ STAGES: Mapping[str, str] = {  # of a cell, with their modules
     "evaluate": "evaluate",
     "survey": "study.survey",
     "assignment": "study.assignment",
+    "assess": "study.assessment",
     "gradients": "study.gradients",
 }
 

@@ -13,11 +13,12 @@ from pipeline.study.cells import GROUPS, cell_of
 from pipeline.tracking.experiments import export, forget_experiment, run_experiment
 from pipeline.tracking.records import CELLS, load_records, processor
 
-RUNS_FOR = {  # the lists of cells in STUDY_PARAMS, with the stage that runs for each of theirs
-    "trainings": "train",
-    "evaluated": "evaluate",
-    "surveyed": "survey",
-    "assignments": "assignment",
+CELLS_OF = {  # for each stage of a cell the list in STUDY_PARAMS with the cells that it runs for
+    "train": "trainings",
+    "evaluate": "evaluated",
+    "survey": "surveyed",
+    "assignment": "assignments",
+    "assess": "assignments",
     "gradients": "gradients",
 }
 PIPELINE = "study/dvc.yaml"
@@ -31,12 +32,14 @@ def show(cell: str) -> None:
     if not cell:
         for name in (name for group in GROUPS for name in load_yaml(STUDY_PARAMS)[group]):
             model, changes = cell_of(name)
-            print(f"{name:24}  {model:4}  {settings(changes)}")
+            print(f"{name:24}  {model:4}  {overrides(changes)}")
         return
     model, changes = cell_of(cell)
-    print(f"{cell}: {model} with {settings(changes) or 'the settings of params.yaml'}\n\n  {command(cell)}\n")
+    print(f"{cell}: {model} with {overrides(changes) or 'the settings of params.yaml'}\n\n  {repro_command(cell)}\n")
     if not (found := measured(Path(), cell)):
-        raise InputError(f"{CELLS / cell}: found no results, expected those of an earlier run; type {command(cell)}")
+        raise InputError(
+            f"{CELLS / cell}: found no results, expected those of an earlier run; type {repro_command(cell)}"
+        )
     for record in load_records(CELLS / cell / storage.RUNS):
         ran_on = record.environment.get("processor", "a processor that was not recorded")
         print(f"  {record.stage:20} {record.seconds:6.0f} s on {ran_on}, commit {(record.commit or 'unknown')[:10]}")
@@ -83,12 +86,12 @@ def verdict(found: float, before: float, low_high: tuple[float, float] | None) -
     return "within" if low <= found <= high else "outside"
 
 
-def settings(changes: Mapping[str, object]) -> str:
+def overrides(changes: Mapping[str, object]) -> str:
     """Parameters as the command line takes them."""
     return " ".join(f"{key}={value}" for key, value in changes.items())
 
 
-def command(cell: str) -> str:
+def repro_command(cell: str) -> str:
     """The exact command that makes a cell."""
     return f"dvc repro {' '.join(targets(cell))}"
 
@@ -96,7 +99,7 @@ def command(cell: str) -> str:
 def targets(cell: str) -> list[str]:
     """A cell's stages as DVC calls them, in their order."""
     study = load_yaml(STUDY_PARAMS)
-    return [f"{PIPELINE}:{stage}@{cell}" for group, stage in RUNS_FOR.items() if cell in study[group]]
+    return [f"{PIPELINE}:{stage}@{cell}" for stage, group in CELLS_OF.items() if cell in study[group]]
 
 
 def expected(cell: str) -> dict[str, tuple[float, float]]:

@@ -30,6 +30,7 @@ STAGES: Mapping[str, str] = {
     "study/evaluate": "evaluate",
     "study/survey": "study/survey",
     "study/assignment": "study/assignment",
+    "study/assess": "study/assessment",
     "study/gradients": "study/gradients",
     "study/settings": "study/settings",
     "study/calibration": "study/calibration",

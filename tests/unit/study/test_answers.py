@@ -105,5 +105,9 @@ def test_every_number_is_a_mean_over_seeds_with_its_interval() -> None:
 
 
 def test_what_a_cell_measured_for_claims_is_no_answer() -> None:
-    survey = {"radius": [{"radius": 0.0}], "interpolation": {"linear": {"value": 1.0}}, "bound": {"rate": 2.0}}
+    survey: dict[str, Any] = {
+        "radius": [{"radius": 0.0}],
+        "interpolation": {"linear": {"value": 1.0}},
+        "bound": {"rate": 2.0},
+    }
     assert answers.flat(survey) == {"rate": 2.0}
