@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -12,6 +13,7 @@ from pipeline.errors import InputError
 from pipeline.params import MODELS, PARAMS_FILE, STUDY_PARAMS, Model, changed, load_params, load_yaml
 from pipeline.tracking.records import CELL_VARIABLE, CELLS
 
+STUDY = Path("study/dvc.yaml")
 GROUPS = ("trainings", "assignments", "gradients")  # of cells, in STUDY_PARAMS
 # What cells have in common: links to the checkout's own.
 SHARED = (storage.DATA,)
@@ -50,6 +52,15 @@ def enter(name: str) -> Model:
     os.environ[CELL_VARIABLE] = name
     os.chdir(folder)
     return model
+
+
+def stages_by_cell() -> dict[str, list[str]]:
+    """The stages that run for each cell, in their order, as STUDY declares them."""
+    groups, found = load_yaml(STUDY_PARAMS), dict[str, list[str]]()
+    for stage, declared in load_yaml(STUDY)["stages"].items():
+        for cell in groups[declared["foreach"].strip("${}")] if "foreach" in declared else ():
+            found.setdefault(cell, []).append(stage)
+    return found
 
 
 def cell_of(name: str) -> tuple[Model, dict[str, Any]]:

@@ -23,14 +23,14 @@ import yaml
 
 from pipeline import storage
 from pipeline.errors import InputError
-from pipeline.params import PARAMS_FILE, STUDY_PARAMS, Model, changed, load_yaml
+from pipeline.params import PARAMS_FILE, Model, changed, load_yaml
+from pipeline.study.cells import STUDY, stages_by_cell
 from pipeline.tools import worker
 from pipeline.tools.worker import Checkout, Result, Task
 from pipeline.tracking import lineage, sync
 from pipeline.tracking.experiments import git, require_history, run_experiment
 from pipeline.tracking.records import VERSIONS, record_folders
 
-STUDY = "study/dvc.yaml"
 LOCK = Path("study/dvc.lock")
 MEMBER = re.compile(r"files/md5/(?P<first>\w{2})/(?P<rest>\w{30})(?P<folder>\.dir)?|runs/\w{2}/\w{64}/\w{64}")
 NO_RAY = (
@@ -122,14 +122,9 @@ def prepare() -> None:
 
 def cell_tasks() -> list[Task]:
     """Cells with stages whose results are not here, or not those of their inputs."""
-    stale = {name.partition(":")[2] for name in json.loads(dvc("status", "--json", STUDY))}
-    stages: dict[str, list[str]] = {}
-    for stage, declared in load_yaml(Path(STUDY))["stages"].items():
-        if "foreach" in declared:
-            for cell in load_yaml(STUDY_PARAMS)[declared["foreach"].strip("${}")]:
-                stages.setdefault(cell, []).append(stage)
+    stale = {name.partition(":")[2] for name in json.loads(dvc("status", "--json", STUDY.as_posix()))}
     tasks = []
-    for cell, names in stages.items():
+    for cell, names in stages_by_cell().items():
         first = names[0]  # what the others use
         chosen = names if f"{first}@{cell}" in stale else [name for name in names if f"{name}@{cell}" in stale]
         if chosen:

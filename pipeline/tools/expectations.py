@@ -9,20 +9,11 @@ from pathlib import Path
 from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.params import STUDY_PARAMS, load_yaml
-from pipeline.study.cells import GROUPS, cell_of
+from pipeline.study.cells import GROUPS, STUDY, cell_of, stages_by_cell
 from pipeline.tracking.experiments import export, forget_experiment, run_experiment
 from pipeline.tracking.records import CELLS, load_records, processor
 
-CELLS_OF = {  # for each stage of a cell the list in STUDY_PARAMS with the cells that it runs for
-    "train": "trainings",
-    "evaluate": "evaluated",
-    "survey": "surveyed",
-    "assignment": "assignments",
-    "assess": "assignments",
-    "gradients": "gradients",
-}
-PIPELINE = "study/dvc.yaml"
-AT_MOST_ONE = ("precision", "recall", "coverage", "accuracy", "ssim", "outside")  # how names of shares end
+SHARES = ("precision", "recall", "coverage", "accuracy", "ssim", "outside")  # as their names end, of 0 to 1 here
 
 Numbers = dict[str, float]
 
@@ -98,8 +89,7 @@ def repro_command(cell: str) -> str:
 
 def targets(cell: str) -> list[str]:
     """A cell's stages as DVC calls them, in their order."""
-    study = load_yaml(STUDY_PARAMS)
-    return [f"{PIPELINE}:{stage}@{cell}" for stage, group in CELLS_OF.items() if cell in study[group]]
+    return [f"{STUDY}:{stage}@{cell}" for stage in stages_by_cell()[cell]]
 
 
 def expected(cell: str) -> dict[str, tuple[float, float]]:
@@ -122,8 +112,9 @@ def expected(cell: str) -> dict[str, tuple[float, float]]:
         low, high = mean.value - half, mean.value + half
         if positive:
             low, high = math.exp(low), math.exp(high)
-        if name.endswith(AT_MOST_ONE) or name.startswith("luminance."):
-            low, high = max(low, -1.0), min(high, 1.0)
+        least = -1.0 if name.startswith("luminance.") else 0.0  # rank correlations
+        if name.endswith(SHARES) or least < 0:
+            low, high = max(low, least), min(high, 1.0)
         found[name] = (low, high)
     return found
 
@@ -143,15 +134,15 @@ def twins(cell: str) -> list[str]:
 def measured(root: Path, cell: str) -> Numbers:
     """Every number that the stages of a cell found, by dotted name; lists of measurements are passed over."""
     files = sorted((root / CELLS / cell / storage.METRICS).glob("*.json"))
-    return {name: value for file in files for name, value in flat(storage.load_json(file)).items()}
+    return {name: value for file in files for name, value in numbers_in(storage.load_json(file)).items()}
 
 
-def flat(content: Mapping[str, object], prefix: str = "") -> Numbers:
+def numbers_in(content: Mapping[str, object], prefix: str = "") -> Numbers:
     """The numbers in nested mappings, by dotted name."""
     found: Numbers = {}
     for key, value in content.items():
         if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
+            found |= numbers_in(value, f"{prefix}{key}.")
         elif isinstance(value, int | float):
             found[f"{prefix}{key}"] = float(value)
     return found

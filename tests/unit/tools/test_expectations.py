@@ -13,6 +13,7 @@ from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.tools import expectations
 from pipeline.tracking.records import CELLS
+from tests.fixtures import ROOT
 
 MEASURED = ((-10.0, 0.9), (-11.0, 0.8), (-12.5, 0.99))
 FOUND = {seed: {"elbo": elbo, "samples_recall": recall} for seed, (elbo, recall) in enumerate(MEASURED)}
@@ -26,6 +27,7 @@ def studied(workspace: Path) -> Path:
     """A study of four cells, three of which differ in seed alone, with made-up numbers."""
     (workspace / "study").mkdir()
     (workspace / "study/params.yaml").write_text(yaml.safe_dump(STUDY))
+    shutil.copy(ROOT / "study/dvc.yaml", "study/dvc.yaml")
     for seed, metrics in FOUND.items():
         storage.save_json(results(f"fc-{seed}"), metrics | {"draws": [1, 2]})
     storage.save_json(results("alone"), FOUND[0])
