@@ -56,11 +56,13 @@ def test_published_sets_that_lack_classes_cover_less() -> None:
 
 
 def test_of_a_few_shapes_stronger_damage_is_further_away() -> None:
-    drawn = draw_shapes(900, generator(0, "calibration"))
-    steps = rungs(drawn.images[:600], drawn.labels[:600], 150, seed=0)
-    found = calibrate(EfficientNetLite0(load_feature_network()).featurize, steps, drawn.images[600:], 150)
+    count = 300  # of fewer, Fréchet's bias is larger than the weakest damage
+    drawn = draw_shapes(6 * count, generator(0, "calibration"))
+    steps = rungs(drawn.images[: 4 * count], drawn.labels[: 4 * count], count, seed=0)
+    found = calibrate(EfficientNetLite0(load_feature_network()).featurize, steps, drawn.images[4 * count :], count)
     floor = found["floor"]["frechet"]
-    for kind in ("blur", "dropped classes"):
-        ladder = [floor, *(rung["frechet"] for rung in found[kind].values())]
-        assert sorted(ladder) == ladder, kind
+    blur = [floor, *(rung["frechet"] for rung in found["blur"].values())]
+    assert sorted(blur) == blur
+    two, *more = (rung["frechet"] for rung in found["dropped classes"].values())
+    assert floor < two < min(more)  # shapes without five are further than without seven: triangles, checkers and stripes
     assert all(rung["frechet"] > 2 * floor for rung in found["noise"].values())  # drawn areas have none of their own
