@@ -138,10 +138,12 @@ def measured(root: Path, cell: str) -> Numbers:
 
 
 def numbers_in(content: Mapping[str, object], prefix: str = "") -> Numbers:
-    """The numbers in nested mappings, by dotted name."""
+    """The numbers in nested mappings, by dotted name; of an interval, what it is of."""
     found: Numbers = {}
     for key, value in content.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and "value" in value:
+            found[f"{prefix}{key}"] = float(value["value"])
+        elif isinstance(value, Mapping):
             found |= numbers_in(value, f"{prefix}{key}.")
         elif isinstance(value, int | float):
             found[f"{prefix}{key}"] = float(value)
