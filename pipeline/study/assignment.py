@@ -15,7 +15,7 @@ from pipeline import storage
 from pipeline.params import Model, load_params
 from pipeline.storage.weights import load_images, save_state
 from pipeline.tracking.records import Record
-from pipeline.vae.device import prepare
+from pipeline.vae.device import describe, prepare
 from pipeline.vae.images import batches, generator
 
 LATENT_DIM = 128
@@ -36,6 +36,7 @@ def main(model: Model) -> None:
         "train.learning_rate": LEARNING_RATE,
     }  # fmt: skip
     record = Record(f"train@{model}", parameters, data.name, data.md5)
+    record.environment = {"device": describe(device), "threads": str(torch.get_num_threads())}
     whole = torch.cat(images).to(device)  # the assignment held none out
     network, losses = train_assignment(model, whole, params.train.epochs, params.seed)
     header = {"data": {"name": data.name, "md5": data.md5}, "training_loss": losses[-1]}

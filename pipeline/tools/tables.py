@@ -81,10 +81,16 @@ def table(name: str, root: Path) -> str:
     )  # fmt: skip
 
 
+def thread_seconds(records: Sequence[Record]) -> float:
+    """The mean time of trainings in seconds, times the threads that each had."""
+    return statistics.mean(record.seconds * int(record.environment["threads"]) for record in records)
+
+
 def median(values: Sequence[float], form: str = ".2f") -> str:
     """The median of some rounds and, in parentheses, what they range over."""
     return shown({"value": statistics.median(values), "interval": (min(values), max(values))}, form)
 
 
 ENVIRONMENT = TEMPLATES.overlay(loader=FileSystemLoader([Path(__file__).parent / "templates", FOLDER]))
-ENVIRONMENT.filters |= {"median": median, "array": np.array}  # arrays, so that rounds are divided one by one
+ENVIRONMENT.filters |= {"median": median, "thread_seconds": thread_seconds}
+ENVIRONMENT.filters["array"] = np.array  # so that rounds are divided one by one
