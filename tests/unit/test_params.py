@@ -185,7 +185,7 @@ def test_a_stage_uses_its_leaves_and_no_other() -> None:
         "evaluate.importance_samples": 64,
         "evaluate.importance_images": 2000,
         "evaluate.draws": 3,
-        "evaluate.pairwise_images": 5000,
+        "evaluate.pairwise_images": 2500,
         "evaluate.mixture_components": 10,
         "evaluate.mixture_images": 10_000,
         "evaluate.inception_weights": None,
