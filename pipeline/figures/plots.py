@@ -117,17 +117,19 @@ def damages(title: str, ladders: Mapping[str, Mapping[str, Any]]) -> Figure:
     figure.suptitle(title, fontsize="medium")
     above, below = figure.subplots(2, len(kinds), sharey="row", sharex="col")
     for top, bottom, (kind, rungs) in zip(above, below, kinds.items(), strict=True):
-        strengths = [0.0, *map(float, rungs)]
-        top.plot(strengths, [floor["frechet"], *(rung["frechet"] for rung in rungs.values())], "ko-", markersize=3)
+        damaged = kind in UNITS  # by strength from none on; generated images are no damage of others
+        steps = [floor, *rungs.values()] if damaged else [*rungs.values()]
+        strengths = [0.0, *map(float, rungs)] if damaged else [*rungs]
+        top.plot(strengths, [step["frechet"] for step in steps], "ko-", markersize=3)
         top.axhline(floor["frechet"], color="grey", linestyle=":", label=f"floor {floor['frechet']:.2f}")
-        top.set_yscale("log")
         for name in ("precision", "recall", "density", "coverage"):
-            bottom.plot(strengths, [floor[name], *(rung[name] for rung in rungs.values())], "o-", ms=3, label=name)
-        bottom.set_ylim(bottom=0)
+            bottom.plot(strengths, [step[name] for step in steps], "o-", ms=3, label=name)
         bottom.set_xlabel(UNITS.get(kind, kind), fontsize="small")
+    for axes in figure.axes:
+        axes.set_ylim(bottom=0)
     above[0].set_ylabel("Fréchet distance", fontsize="small")
     above[0].legend(fontsize="x-small")
-    below[-1].legend(fontsize="x-small")
+    below[0].legend(fontsize="x-small")
     return _finished(figure)
 
 
