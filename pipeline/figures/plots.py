@@ -144,6 +144,8 @@ def quality_by_radius(title: str, curves: Mapping[Model, Sequence[Sequence[Row]]
                 axes.plot(*_columns(rows, "radius", key), color=COLORS[model], label=name)
         radii = [row["radius"] for row in next(iter(curves.values()))[0]]
         axes.axvline(radii[-1] / 2, color="grey", linestyle=":", label="typical shell")
+    axes.set_yscale("log")  # of density: the one image at the centre lies among many
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.legend(fontsize="x-small")
     return _finished(figure)
 
