@@ -135,6 +135,7 @@ def published_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("published")
     for name in ("reports", "study/cells"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("models", "data"), symlinks=True)
+    shutil.copy2(ROOT / "study/params.yaml", folder / "study")
     return folder
 
 

@@ -37,7 +37,8 @@ NO_RAY = (
     "the package ray is not installed, which spreads trainings; type: "
     ".venv/bin/uv pip install --python .venv --group cluster --constraints requirements.txt"
 )
-WIDTH = 2**31 - 1  # characters of a line: none is broken
+WIDTH = 2**31 - 1  # characters of a line: YAML breaks none
+LONG_PATH = re.compile(r"^(    - path: )(?=.{69})", re.MULTILINE)  # of a line over 80 characters, which DVC breaks
 ATTEMPTS = 3  # at a task whose machine goes away
 
 
@@ -239,8 +240,9 @@ def check_out(stage: Mapping[str, Any], cache: Path) -> None:
 def save_lock(stages: Mapping[str, Any]) -> None:
     """Write the study's dvc.lock."""
     content = {"schema": "2.0", "stages": stages}
-    with storage.replacing(LOCK) as partial, partial.open("w", encoding="utf-8") as file:
-        yaml.dump(content, file, LockDumper, sort_keys=False, allow_unicode=True, width=WIDTH)
+    text = yaml.dump(content, Dumper=LockDumper, sort_keys=False, allow_unicode=True, width=WIDTH)
+    with storage.replacing(LOCK) as partial:
+        partial.write_text(LONG_PATH.sub(r"\1\n        ", text), encoding="utf-8")
 
 
 def cache_folder() -> Path:

@@ -65,7 +65,7 @@ def test_the_command_fills_in_every_page(published: Path, monkeypatch: pytest.Mo
 def test_other_processors_of_compared_trainings_are_said(published: Path) -> None:
     path = published / CELLS / "fc-0" / record_path("train@fc")
     (record,) = storage.load_json(path)
-    storage.save_json(path, [record | {"environment": {"processor": "another, avx9"}}])
+    storage.save_json(path, [record | {"environment": record["environment"] | {"processor": "another, avx9"}}])
     table = tables.table("budgets", published)
     assert "; another, avx9 (1)." in table or ": another, avx9 (1); " in table
     assert "\nModels of one kind are compared with models of another" in table
