@@ -21,7 +21,7 @@ demo: history $(READY)  ## the whole pipeline on built-in shapes, figures in dem
 repro: history $(READY)  ## what dvc repro does, after setting up
 	.venv/bin/dvc repro
 
-study: history $(READY)  ## the assignment's claims and questions, measured: reports/README.md, index.html; up to two hours
+study: history $(READY)  ## the assignment's claims and questions, measured: reports/README.md, index.html; about three hours
 	$(if $(CLUSTER),$(RAY))
 	$(if $(CLUSTER),.venv/bin/python -m pipeline spread --cluster $(CLUSTER))
 	.venv/bin/dvc repro study/dvc.yaml
