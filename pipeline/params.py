@@ -84,7 +84,7 @@ class Data(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$", max_length=100)]
     path: str | None
     url: Annotated[str, Field(pattern=r"^(https|file)://")] | None
-    validation: PositiveInt
+    validation: Annotated[int, Field(ge=4, lt=TOO_LARGE)]
 
     @model_validator(mode="after")
     def _source_has_what_it_needs(self) -> Self:

@@ -31,7 +31,7 @@ def results(folder: Path) -> dict[str, str]:
 def test_what_reruns_when(reproduced: Clone, tmp_path: Path) -> None:
     clone = reproduced.copy(tmp_path / "checkout")
     first = results(clone.folder)
-    assert len(first) == 3 + 3 + 4 + 10
+    assert len(first) == 2 + 2 + 4 + 9
 
     assert clone.repro() == set()  # nothing edited
 

@@ -26,13 +26,13 @@ class Own:
     train: int
     test: int
     classes: list[str]
-    validation: int = 1
+    validation: int = 4
     params: Mapping[str, Any] = field(default_factory=dict)
 
 
 SMALL = {
-    "the smallest": Own(3, 4, ["faces"]),
-    "two classes of odd names": Own(6, 4, ["$5_$10", "_\u732b"]),
+    "the smallest": Own(7, 4, ["faces"]),
+    "two classes of odd names": Own(8, 4, ["$5_$10", "_\u732b"]),
     "one latent dimension": Own(40, 20, [*"abcdefghijkl"], params={"latent_dim": 1}),
     "no divergence": Own(40, 20, ["a", "b"], params={"kl_weight": 0.0}),
     "200 classes": Own(600, 400, [f"class {number}" for number in range(200)]),
@@ -89,8 +89,8 @@ def test_so_do_the_measurements_of_the_study(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("own", "told"),
     [
-        (Own(2, 4, ["a"]), "data.validation: found 1, expected at most 0, since of 2 training images 2 must remain"),
-        (Own(3, 3, ["a"]), "own: found 3 test images, expected at least 4"),
+        (Own(5, 4, ["a"]), "data.validation: found 4, expected at most 3, since of 5 training images 2 must remain"),
+        (Own(6, 3, ["a"]), "own: found 3 test images, expected at least 4"),
     ],
 )
 def test_less_is_refused_before_anything_is_trained(

@@ -132,7 +132,7 @@ def test_it_ends_with_the_images_of_each_class_and_what_was_passed_over(
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.new("RGB", (32, 32), (number, 0, 0)).save(path)
     (workspace / "own/train/cat/Thumbs.db").touch()
-    configure(workspace, source="folder", name="own", path="own", validation=1)
+    configure(workspace, source="folder", name="own", path="own", validation=4)
     download.main()
     cat, dog, note, total = capsys.readouterr().out.splitlines()
     counts = [int(word) for word in cat.split() if word.isdigit()]
@@ -140,7 +140,7 @@ def test_it_ends_with_the_images_of_each_class_and_what_was_passed_over(
     assert (sum(counts[:2]), counts[2]) == (4, 3)
     assert dog.startswith("dog\\n: ")
     assert note == "note: files hidden or an operating system's own, passed over: 1"
-    assert total.startswith("own: 7 train, 1 validation, 6 test images, content sha256 ")
+    assert total.startswith("own: 4 train, 4 validation, 6 test images, content sha256 ")
 
 
 def test_a_folder_is_found_from_the_main_checkout(
@@ -152,7 +152,7 @@ def test_a_folder_is_found_from_the_main_checkout(
         path = checkout / "own" / ("test" if number < 4 else "train") / ("cat", "dog")[number % 2] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (32, 32), (number, 0, 0)).save(path)
-    configure(workspace, source="folder", name="own", path="own", validation=3)
+    configure(workspace, source="folder", name="own", path="own", validation=4)
     download.main()
     first = file_contents()
     download.main()
@@ -161,7 +161,7 @@ def test_a_folder_is_found_from_the_main_checkout(
     arrays, header = prepared()
     assert (header["name"], header["classes"]) == ("own", ["cat", "dog"])
     shown = {name: arrays[f"{name}_images"][:, 0, 0, 0].tolist() for name in ("train", "validation", "test")}
-    assert {name: len(numbers) for name, numbers in shown.items()} == {"train": 5, "validation": 3, "test": 4}
+    assert {name: len(numbers) for name, numbers in shown.items()} == {"train": 4, "validation": 4, "test": 4}
     assert sorted(shown["test"]) == [0, 1, 2, 3]
     assert sorted(shown["train"] + shown["validation"]) == list(range(4, 12))
     for name, numbers in shown.items():
